@@ -1,0 +1,69 @@
+/**
+ * The signed plan of one round: what a participant is asked to train and how its delta will be used (protocol.md).
+ * Holds: a plan is RFC 8785 canonical JSON of integers and decimal strings; unknown fields are refused.
+ * Does not: sign or send it (transport), nor decide whether a site takes part (agent/policy.ts).
+ */
+import { z } from "zod";
+
+const text = (max: number) => z.string().min(1).max(max);
+const decimal = z.string().regex(/^-?(0|[1-9][0-9]*)(\.[0-9]+)?(e-?[0-9]+)?$/, "is not a decimal string");
+const sha256 = z.string().regex(/^sha256:[0-9a-f]{64}$/, "is not sha256:<64 hex digits>");
+const key32 = z.string().regex(/^[A-Za-z0-9+/]{43}=$/, "is not 32 bytes in base64");
+const count = z.int().min(0).max(Number.MAX_SAFE_INTEGER);
+/** Milliseconds since 1970-01-01T00:00:00Z by the operator's clock. */
+const instant = count;
+
+export const planSchema = z.strictObject({
+  schema: z.literal(1),
+  /** `<trust domain>/<namespace>/<Federation name>` */
+  federation: text(400),
+  round: count.min(1),
+  /** metadata.name of the FederationRound; names the trainer Job. */
+  roundName: text(63),
+  attempt: z.int().min(1).max(1000),
+  purpose: z.literal("delta"),
+  /** Everybody invited, ascending by the bytes of the participant's name. */
+  roster: z.array(z.strictObject({ participant: text(63), identity: key32 })).min(1).max(256),
+  /** Contributions without which the round fails. */
+  minimum: z.int().min(1).max(256),
+  baseModel: z.strictObject({ name: text(256), revision: text(128), digest: sha256 }),
+  parent: z.strictObject({ version: count, digest: sha256, byteLength: count.max(2 ** 40) }),
+  adapter: z.strictObject({
+    rank: z.int().min(1).max(1024),
+    alpha: z.int().min(1).max(65_536),
+    targetModules: z.array(text(128)).min(1).max(64),
+  }),
+  /** The tensor table: ascending by the bytes of the PEFT name. */
+  tensors: z
+    .array(z.strictObject({ name: text(512), shape: z.array(z.int().min(1).max(2 ** 31)).length(2) }))
+    .min(1)
+    .max(20_000),
+  training: z.strictObject({
+    image: text(512),
+    task: z.enum(["instruction"]),
+    steps: z.int().min(1).max(10_000_000),
+    batchSize: z.int().min(1).max(65_536),
+    sequenceLength: z.int().min(8).max(1_048_576),
+    learningRate: decimal,
+    resources: z.strictObject({
+      gpus: z.int().min(0).max(64),
+      gpuResourceName: text(128),
+      memory: text(32),
+      cpu: text(32),
+    }),
+  }),
+  aggregation: z.strictObject({
+    privacy: z.literal("trusted"),
+    rule: z.literal("mean"),
+    lora: z.literal("average"),
+    weighting: z.enum(["examples", "uniform"]),
+    exampleCap: z.int().min(1).max(2 ** 31),
+    clipNorm: decimal,
+  }),
+  /** HPKE base mode, DHKEM(X25519, HKDF-SHA256), HKDF-SHA256, AES-256-GCM: the round's public key. */
+  sealing: z.strictObject({ publicKey: key32 }),
+  deadlines: z.strictObject({ accept: instant, training: instant, aggregation: instant }),
+});
+
+export type Plan = z.infer<typeof planSchema>;
+export type PlanTensor = Plan["tensors"][number];
