@@ -1,0 +1,74 @@
+/** The import rule of docs/architecture.md: folders point one way, and pure folders touch neither the world nor the clock. */
+import { readdirSync, readFileSync } from "node:fs";
+import { dirname, join, relative, sep } from "node:path";
+import { fileURLToPath } from "node:url";
+import { expect, test } from "vitest";
+
+const root = dirname(fileURLToPath(import.meta.url));
+
+/** folder → the folders of operator/ that it may import (itself always). */
+const mayImport: Record<string, readonly string[]> = {
+  api: [],
+  round: ["api"],
+  aggregation: [],
+  telemetry: [],
+  kube: ["api", "telemetry"],
+  journal: ["telemetry", "threads.ts"],
+  transport: ["journal", "round", "telemetry", "threads.ts"],
+  publish: ["aggregation", "telemetry"],
+  trainer: ["api", "kube", "publish", "telemetry"],
+  agent: ["aggregation", "api", "journal", "kube", "publish", "round", "telemetry", "threads.ts", "trainer", "transport"],
+  controllers: ["aggregation", "api", "journal", "kube", "publish", "round", "telemetry", "threads.ts", "trainer", "transport"],
+  cli: ["agent", "api", "controllers", "kube", "telemetry", "transport"],
+  "main.ts": ["agent", "cli", "controllers", "telemetry"],
+  "threads.ts": [],
+};
+const pure = ["api", "round", "aggregation"];
+const pureMayUse = ["zod"];
+const impureNames = /\b(Date\.now|new Date\(\)|Math\.random|process\.|crypto\.|setTimeout|setInterval|fetch\()/;
+
+const sources = readdirSync(root, { recursive: true, encoding: "utf8" })
+  .filter((file) => file.endsWith(".ts") && !file.endsWith(".test.ts") && !/(^|\/)(testing|generate)\//.test(file))
+  .map((file) => ({ file, folder: file.split(sep)[0]!, text: readFileSync(join(root, file), "utf8") }));
+
+const importsOf = (text: string) =>
+  [...text.matchAll(/(?:from|import)\s*\(?\s*"([^"]+)"/g)].map((match) => match[1]!);
+
+test("every folder of operator/ has an import rule", () => {
+  expect(sources.map(({ folder }) => folder).filter((folder) => !(folder in mayImport))).toEqual([]);
+});
+
+test("folders import only what their rule allows", () => {
+  const broken = sources.flatMap(({ file, folder, text }) =>
+    importsOf(text)
+      .filter((target) => target.startsWith("."))
+      .map((target) => relative(root, join(root, dirname(file), target)).split(sep)[0]!)
+      .filter((target) => target !== folder && !mayImport[folder]?.includes(target))
+      .map((target) => `${file} imports ${target}`),
+  );
+  expect(broken).toEqual([]);
+});
+
+test("pure folders import no package but zod and nothing of Node", () => {
+  const broken = sources
+    .filter(({ folder }) => pure.includes(folder))
+    .flatMap(({ file, text }) =>
+      importsOf(text)
+        .filter((target) => !target.startsWith(".") && !pureMayUse.includes(target))
+        .map((target) => `${file} imports ${target}`),
+    );
+  expect(broken).toEqual([]);
+});
+
+test("pure folders use no clock, randomness, timer or network", () => {
+  const broken = sources
+    .filter(({ folder }) => pure.includes(folder))
+    .flatMap(({ file, text }) =>
+      text
+        .split("\n")
+        .map((line, index) => ({ line, at: `${file}:${index + 1}` }))
+        .filter(({ line }) => !/^\s*(\*|\/\/|\/\*)/.test(line) && impureNames.test(line))
+        .map(({ line, at }) => `${at} ${line.trim()}`),
+    );
+  expect(broken).toEqual([]);
+});
