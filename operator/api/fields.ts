@@ -1,0 +1,99 @@
+/**
+ * Fields that a Federation sets and a FederationRound may override, without defaults (api.md).
+ * Holds: no schema here has a default; a default in an override would silently replace what the Federation says.
+ * Does not: say what is required or what the defaults are (federation.ts does).
+ */
+import { z } from "zod";
+import { cel, matching } from "./cel.ts";
+import { duration, positiveDecimal, quantity, sha256Digest } from "./quantities.ts";
+
+export const baseModelSchema = z.object({
+  name: z.string().min(1).max(256).describe("Name of the model; goes into adapter_config.json."),
+  revision: z.string().min(1).max(128).default("main").describe("Revision of the model under that name."),
+  digest: sha256Digest.describe(
+    "SHA-256 of what `LC_ALL=C sha256sum *.safetensors` prints in the model's folder. A trainer that finds other weights refuses to start.",
+  ),
+});
+
+export type BaseModel = z.infer<typeof baseModelSchema>;
+
+const EXTENDED_RESOURCE = /^[a-z0-9.-]+\/[A-Za-z0-9._-]+$/;
+
+export const resourceFields = {
+  gpus: z.int().min(0).max(64).describe("GPUs of one trainer, as request and as limit."),
+  gpuResourceName: z
+    .string()
+    .min(1)
+    .max(128)
+    .regex(EXTENDED_RESOURCE)
+    .meta(matching(EXTENDED_RESOURCE, "must be the name of an extended resource, such as nvidia.com/gpu"))
+    .describe("Extended resource that stands for one GPU."),
+  memory: quantity.describe("Memory of one trainer, as request and as limit."),
+  cpu: quantity.describe("CPU of one trainer, as request."),
+};
+
+export const trainingFields = {
+  image: z
+    .string()
+    .min(1)
+    .max(512)
+    .describe("Trainer image, as a proposal: each site's policy decides which images it runs."),
+  task: z.enum(["instruction"]).describe("What is learned: answers to instructions."),
+  steps: z.int().min(1).max(10_000_000).describe("Optimiser steps of each participant in one round."),
+  batchSize: z.int().min(1).max(65_536).describe("Examples in one step."),
+  sequenceLength: z.int().min(8).max(1_048_576).describe("Tokens of one example; longer ones are cut."),
+  learningRate: positiveDecimal.describe("Learning rate of the trainer's optimiser."),
+};
+
+const labelText = z.string().max(63);
+const labelKey = z.string().min(1).max(317);
+
+const requirementSchema = z
+  .object({
+    key: labelKey,
+    operator: z.enum(["In", "NotIn", "Exists", "DoesNotExist"]),
+    values: z.array(labelText).max(64).optional(),
+  })
+  .meta(
+    cel([
+      "self.operator in ['In', 'NotIn'] ? has(self.values) && size(self.values) > 0 : !has(self.values) || size(self.values) == 0",
+      "In and NotIn need values; Exists and DoesNotExist take none",
+    ]),
+  );
+
+/** metav1.LabelSelector over the labels of Participants in the same namespace; `{}` chooses all of them. */
+export const selectorSchema = z
+  .object({
+    matchLabels: z.record(labelKey, labelText).meta({ maxProperties: 32 }).optional(),
+    matchExpressions: z.array(requirementSchema).max(32).optional(),
+  })
+  .meta({ "x-kubernetes-map-type": "atomic" });
+
+export type LabelSelector = z.infer<typeof selectorSchema>;
+
+export const participantFields = {
+  selector: selectorSchema.describe("Labels of the Participants that are invited; {} invites all of the namespace."),
+  minimum: z.int().min(1).max(256).describe("Quorum: with fewer contributions the round fails."),
+};
+
+export const deadlineFields = {
+  accept: duration.describe(
+    "From the start of planning until the plan is accepted and the trainer's pod is scheduled.",
+  ),
+  training: duration.describe("From the start of the phase until the trainer has handed its adapter back."),
+  aggregation: duration.describe("From the end of training until every contribution is uploaded and summed."),
+};
+
+export const aggregationFields = {
+  weighting: z
+    .enum(["examples", "uniform"])
+    .describe("Whether a participant counts by its examples (up to exampleCap) or all count the same."),
+  exampleCap: z
+    .int()
+    .min(1)
+    .max(2 ** 31 - 1)
+    .describe("Examples that give full weight; more give no more."),
+  clipNorm: positiveDecimal.describe(
+    "Largest L2 norm of a participant's delta over all tensors; longer ones are shortened to it.",
+  ),
+};

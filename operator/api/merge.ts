@@ -1,0 +1,49 @@
+/**
+ * The settings of one round: the Federation's, with the round's overrides on top, field by field (api.md).
+ * Holds: privacy, rule, lora, model, adapter and destination are the Federation's alone.
+ * Does not: read objects or fill defaults; the API server has filled the Federation's.
+ */
+import type { FederationSpec } from "./federation.ts";
+import type { FederationRoundSpec } from "./federation-round.ts";
+import { durationMs } from "./quantities.ts";
+
+export type EffectiveSettings = Pick<
+  FederationSpec,
+  "baseModel" | "adapter" | "training" | "participants" | "deadlines" | "aggregation" | "publish"
+>;
+
+export function effectiveSettings(
+  federation: FederationSpec,
+  round: Omit<FederationRoundSpec, "federation">,
+): EffectiveSettings {
+  const { baseModel, adapter, training, participants, deadlines, aggregation, publish } = federation;
+  return {
+    baseModel,
+    adapter,
+    publish,
+    training: overlaid(training, {
+      ...round.training,
+      resources: overlaid(training.resources, round.training?.resources),
+    }),
+    participants: overlaid(participants, round.participants),
+    deadlines: overlaid(deadlines, round.deadlines),
+    aggregation: overlaid(aggregation, round.aggregation),
+  };
+}
+
+/** Lengths of the phases in milliseconds. */
+export function deadlinesMs(deadlines: FederationSpec["deadlines"]): {
+  [K in keyof FederationSpec["deadlines"]]: number;
+} {
+  return {
+    accept: durationMs(deadlines.accept),
+    training: durationMs(deadlines.training),
+    aggregation: durationMs(deadlines.aggregation),
+  };
+}
+
+/** An override that is written out as undefined must not erase what it overrides. */
+function overlaid<T extends object>(base: T, override: { [K in keyof T]?: T[K] | undefined } | undefined): T {
+  const written = Object.entries(override ?? {}).filter(([, value]) => value !== undefined);
+  return { ...base, ...Object.fromEntries(written) };
+}
