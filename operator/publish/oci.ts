@@ -1,0 +1,278 @@
+/**
+ * A client of the OCI distribution API for one repository: blobs and manifests, pushed and pulled.
+ * Holds: every byte read is verified against its digest and bounded in size; credentials go only to the registry and to the
+ *   token service it names; a fault is a sentence without secrets; each call ends (attempts and timeouts are bounded).
+ * Does not: know what an adapter is (push-adapter.ts, pull-adapter.ts).
+ */
+import { createHash } from "node:crypto";
+import { createReadStream, createWriteStream } from "node:fs";
+import { open, rename, rm, stat } from "node:fs/promises";
+import { pipeline } from "node:stream/promises";
+import { BoundedHash } from "./bounded-hash.ts";
+import type { Credentials } from "./credentials.ts";
+import { PublishFault } from "./fault.ts";
+import type { Repository } from "./reference.ts";
+import { type Answer, RegistryHttp, type RetryOptions } from "./registry-http.ts";
+
+export interface Descriptor {
+  mediaType: string;
+  /** `sha256:<hex>` */
+  digest: string;
+  size: number;
+  annotations?: Record<string, string>;
+}
+
+/** Where a blob's bytes are. */
+export type Blob = { file: string } | { bytes: Uint8Array };
+
+export interface OciOptions extends Repository {
+  credentials?: Credentials;
+  /** http:// instead of https://: only where the Federation asks for it. */
+  plainHttp?: boolean;
+  /** Blobs above this are sent in pieces of this size, so that an interruption costs one piece. */
+  chunkBytes?: number;
+  retry?: Partial<RetryOptions>;
+  signal?: AbortSignal;
+}
+
+/** A guess between memory (one piece is buffered) and requests; distribution's own client uses the same order. */
+const CHUNK_BYTES = 8 << 20;
+/** The specification lets a registry refuse manifests above 4 MiB; ours have 2 kB. */
+export const MANIFEST_BYTES = 4 << 20;
+
+const MANIFEST_TYPES = [
+  "application/vnd.oci.image.manifest.v1+json",
+  "application/vnd.docker.distribution.manifest.v2+json",
+].join(", ");
+
+export class OciRepository {
+  readonly name: string;
+  readonly #http: RegistryHttp;
+  readonly #repository: string;
+  readonly #chunkBytes: number;
+
+  constructor(options: OciOptions) {
+    this.name = `${options.registry}/${options.repository}`;
+    this.#repository = options.repository;
+    this.#chunkBytes = options.chunkBytes ?? CHUNK_BYTES;
+    this.#http = new RegistryHttp(options);
+  }
+
+  async hasBlob(digest: string): Promise<boolean> {
+    const answer = await this.#http.send({
+      method: "HEAD",
+      path: this.#blob(digest),
+      action: "pull",
+      accept: [200, 404],
+    });
+    return answer.status === 200;
+  }
+
+  /**
+   * Makes the repository hold the blob: nothing to do when it does, mounted when `mountFrom` has it, else uploaded.
+   * @returns bytes sent
+   * @throws PublishFault
+   */
+  async pushBlob(descriptor: Descriptor, blob: Blob, mountFrom?: string): Promise<number> {
+    return await this.#http.retrying(async () => {
+      if (await this.hasBlob(descriptor.digest)) return 0;
+      const started = await this.#startUpload(descriptor.digest, mountFrom);
+      if (started.status === 201) return 0; // mounted
+      const location = this.#location(started);
+      if (descriptor.size <= this.#chunkBytes) await this.#finish(location, descriptor, blob);
+      else await this.#sendChunks(location, descriptor, blob, minimumChunk(started));
+      return descriptor.size;
+    });
+  }
+
+  /**
+   * @param reference  tag or digest
+   * @returns the manifest's digest, which the registry was seen to agree with
+   */
+  async pushManifest(reference: string, mediaType: string, bytes: Uint8Array): Promise<string> {
+    const digest = digestOf(bytes);
+    return await this.#http.retrying(async () => {
+      const answer = await this.#http.send({
+        method: "PUT",
+        path: this.#manifest(reference),
+        action: "push",
+        headers: { "content-type": mediaType },
+        body: bytes,
+        accept: [201, 202],
+      });
+      const confirmed = answer.header("docker-content-digest");
+      if (confirmed !== undefined && confirmed !== digest) {
+        throw new PublishFault("DigestMismatch", `${this.name} stored ${reference} under a digest that is not its own`);
+      }
+      return digest;
+    });
+  }
+
+  /**
+   * @param reference  tag or digest
+   * @throws PublishFault "NotFound" | "TooLarge" | "DigestMismatch" …
+   */
+  async pullManifest(reference: string): Promise<{ digest: string; mediaType: string; bytes: Uint8Array }> {
+    return await this.#http.retrying(async () => {
+      const answer = await this.#http.send({
+        method: "GET",
+        path: this.#manifest(reference),
+        action: "pull",
+        headers: { accept: MANIFEST_TYPES },
+        accept: [200],
+      });
+      const bytes = await answer.bytes(MANIFEST_BYTES);
+      const digest = digestOf(bytes);
+      const claimed = reference.startsWith("sha256:") ? reference : answer.header("docker-content-digest");
+      if (claimed !== undefined && claimed !== digest) {
+        throw new PublishFault("DigestMismatch", `${this.name} gave a manifest that is not ${claimed}`);
+      }
+      return { digest, mediaType: (answer.header("content-type") ?? "").split(";")[0]!.trim(), bytes };
+    });
+  }
+
+  /**
+   * Writes a blob to a file, which appears under its name verified and fsynced, or not at all.
+   * @throws PublishFault "NotFound" | "DigestMismatch" (also for a blob of another length) …
+   */
+  async pullBlob(descriptor: Pick<Descriptor, "digest" | "size">, file: string): Promise<void> {
+    const partial = `${file}.partial`;
+    try {
+      await this.#http.retrying(async () => {
+        const answer = await this.#http.send({
+          method: "GET",
+          path: this.#blob(descriptor.digest),
+          action: "pull",
+          accept: [200],
+        });
+        const check = new BoundedHash(descriptor.size);
+        await answer.reading((body) => pipeline(body, check, createWriteStream(partial, { mode: 0o600, flush: true })));
+        if (check.bytes !== descriptor.size || check.digest() !== descriptor.digest) {
+          throw new PublishFault(
+            "DigestMismatch",
+            `${this.name} gave ${check.bytes} bytes that are not ${descriptor.digest}`,
+          );
+        }
+      });
+      await rename(partial, file);
+    } catch (error) {
+      await rm(partial, { force: true });
+      throw error;
+    }
+  }
+
+  async #startUpload(digest: string, mountFrom: string | undefined): Promise<Answer> {
+    const query = mountFrom === undefined ? "" : `?mount=${digest}&from=${encodeURIComponent(mountFrom)}`;
+    return await this.#http.send({
+      method: "POST",
+      path: `/v2/${this.#repository}/blobs/uploads/${query}`,
+      action: "push",
+      alsoPull: mountFrom,
+      accept: [201, 202],
+    });
+  }
+
+  async #finish(location: URL, descriptor: Descriptor, blob: Blob): Promise<void> {
+    await this.#http.send({
+      method: "PUT",
+      url: withDigest(location, descriptor.digest),
+      action: "push",
+      headers: { "content-type": "application/octet-stream", "content-length": String(descriptor.size) },
+      body: () => ("bytes" in blob ? blob.bytes : createReadStream(blob.file)),
+      accept: [201],
+    });
+  }
+
+  async #sendChunks(start: URL, descriptor: Descriptor, blob: Blob, minimumBytes: number): Promise<void> {
+    const length = Math.max(this.#chunkBytes, minimumBytes);
+    let location = start;
+    let offset = 0;
+    while (offset < descriptor.size) {
+      const chunk = await slice(blob, offset, Math.min(length, descriptor.size - offset));
+      const sent = await this.#sendChunk(location, offset, chunk);
+      location = sent.location;
+      offset = sent.offset;
+    }
+    const end = withDigest(location, descriptor.digest);
+    await this.#http.send({
+      method: "PUT",
+      url: end,
+      action: "push",
+      headers: { "content-length": "0" },
+      accept: [201],
+    });
+  }
+
+  /** One PATCH; when its answer was lost or the registry holds another offset, asks where to go on (the specification's resume). */
+  async #sendChunk(location: URL, offset: number, chunk: Uint8Array): Promise<{ location: URL; offset: number }> {
+    const end = offset + chunk.length;
+    try {
+      const answer = await this.#http.send({
+        method: "PATCH",
+        url: location,
+        action: "push",
+        headers: { "content-type": "application/octet-stream", "content-range": `${offset}-${end - 1}` },
+        body: chunk,
+        accept: [202, 416],
+      });
+      if (answer.status === 202) return { location: this.#location(answer), offset: end };
+    } catch (error) {
+      if (!(error instanceof PublishFault && error.transient)) throw error;
+    }
+    return await this.#http.retrying(async () => {
+      const answer = await this.#http.send({ method: "GET", url: location, action: "push", accept: [204] });
+      const last = /^(?:bytes=)?0-(\d+)$/.exec(answer.header("range") ?? "")?.[1];
+      // distribution says "0-0" for an upload of nothing as for one byte; nobody sends chunks of one byte.
+      const held = last === undefined || last === "0" ? 0 : Number(last) + 1;
+      if (held > end) throw new PublishFault("Refused", `${this.name} holds more of an upload than was sent`);
+      return { location: this.#location(answer), offset: held };
+    });
+  }
+
+  #location(answer: Answer): URL {
+    const location = answer.header("location");
+    if (location === undefined) throw new PublishFault("Refused", `${this.name} gave an upload no location`);
+    return new URL(location, answer.url);
+  }
+
+  #blob(digest: string): string {
+    return `/v2/${this.#repository}/blobs/${digest}`;
+  }
+
+  #manifest(reference: string): string {
+    return `/v2/${this.#repository}/manifests/${reference}`;
+  }
+}
+
+export function digestOf(bytes: Uint8Array): string {
+  return `sha256:${createHash("sha256").update(bytes).digest("hex")}`;
+}
+
+/** Digest and size of a file, streamed. */
+export async function describeFile(file: string, mediaType: string): Promise<Descriptor> {
+  const { size } = await stat(file);
+  const hash = createHash("sha256");
+  await pipeline(createReadStream(file, { highWaterMark: 1 << 20 }), hash);
+  return { mediaType, digest: `sha256:${hash.digest("hex")}`, size };
+}
+
+async function slice(blob: Blob, offset: number, length: number): Promise<Uint8Array> {
+  if ("bytes" in blob) return blob.bytes.subarray(offset, offset + length);
+  await using file = await open(blob.file, "r");
+  const bytes = Buffer.alloc(length);
+  const { bytesRead } = await file.read(bytes, 0, length, offset);
+  if (bytesRead !== length) throw new Error(`${blob.file} became shorter while it was sent`);
+  return bytes;
+}
+
+/** Some registries put state into the query of a location: it is kept. */
+function withDigest(location: URL, digest: string): URL {
+  const url = new URL(location);
+  url.searchParams.set("digest", digest);
+  return url;
+}
+
+function minimumChunk(answer: Answer): number {
+  const bytes = Number(answer.header("oci-chunk-min-length") ?? 0);
+  return Number.isSafeInteger(bytes) && bytes > 0 ? Math.min(bytes, 64 << 20) : 0;
+}
