@@ -67,6 +67,8 @@ export interface CertificateReply {
   /** DER */
   certificate: Uint8Array;
   notAfterMs: number;
+  /** by the same clock; the agent renews by what remains, so that its own clock may be wrong */
+  sentAtMs: number;
 }
 
 /** What every signed body of a round names. federation is `<trust domain>/<namespace>/<name>`. */
@@ -156,9 +158,16 @@ export interface OperatorMessage {
     | undefined;
 }
 
-/** Sent once the operator has journalled the message whose body hashes to this; an agent repeats an unacknowledged message. */
+/**
+ * Sent once the operator has journalled the message whose body hashes to this; an agent repeats an unacknowledged message.
+ * With a reason it is a refusal: the message was read and will never be taken, and the agent must not repeat it.
+ */
 export interface Acknowledgement {
   bodySha256: Uint8Array;
+  /** CamelCase, empty when the message was taken */
+  reason: string;
+  /** a sentence, at most 256 characters */
+  message: string;
 }
 
 export interface Cancellation {
@@ -546,7 +555,7 @@ export const Renewing: MessageFns<Renewing> = {
 };
 
 function createBaseCertificateReply(): CertificateReply {
-  return { certificate: new Uint8Array(0), notAfterMs: 0 };
+  return { certificate: new Uint8Array(0), notAfterMs: 0, sentAtMs: 0 };
 }
 
 export const CertificateReply: MessageFns<CertificateReply> = {
@@ -556,6 +565,9 @@ export const CertificateReply: MessageFns<CertificateReply> = {
     }
     if (message.notAfterMs !== 0) {
       writer.uint32(16).int64(message.notAfterMs);
+    }
+    if (message.sentAtMs !== 0) {
+      writer.uint32(24).int64(message.sentAtMs);
     }
     return writer;
   },
@@ -587,6 +599,14 @@ export const CertificateReply: MessageFns<CertificateReply> = {
             }
 
             message.notAfterMs = longToNumber(reader.int64());
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.sentAtMs = longToNumber(reader.int64());
             continue;
           }
         }
@@ -1305,13 +1325,19 @@ export const OperatorMessage: MessageFns<OperatorMessage> = {
 };
 
 function createBaseAcknowledgement(): Acknowledgement {
-  return { bodySha256: new Uint8Array(0) };
+  return { bodySha256: new Uint8Array(0), reason: "", message: "" };
 }
 
 export const Acknowledgement: MessageFns<Acknowledgement> = {
   encode(message: Acknowledgement, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.bodySha256.length !== 0) {
       writer.uint32(10).bytes(message.bodySha256);
+    }
+    if (message.reason !== "") {
+      writer.uint32(18).string(message.reason);
+    }
+    if (message.message !== "") {
+      writer.uint32(26).string(message.message);
     }
     return writer;
   },
@@ -1335,6 +1361,22 @@ export const Acknowledgement: MessageFns<Acknowledgement> = {
             }
 
             message.bodySha256 = reader.bytes();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.reason = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.message = reader.string();
             continue;
           }
         }

@@ -1,0 +1,33 @@
+/**
+ * What passes between the journal and its worker thread: tagged unions with a request id, faults as plain data.
+ */
+import type { JournalFault, Write } from "./journal.ts";
+
+export interface JournalWorkerData {
+  path: string;
+}
+
+export type JournalRequest = { id: number } & (
+  | { do: "get"; space: string; key: string }
+  | { do: "entries"; space: string; prefix: string }
+  | { do: "commit"; writes: Write[] }
+  | { do: "increment"; counter: string }
+  | { do: "close" }
+);
+
+/** Omit over every member of the union: a request before it has its number. */
+export type JournalCall = JournalRequest extends infer Request
+  ? Request extends { id: number }
+    ? Omit<Request, "id">
+    : never
+  : never;
+
+export type JournalAnswer = Uint8Array | undefined | number | Array<{ key: string; value: Uint8Array }>;
+
+export interface FaultData {
+  code: JournalFault["code"];
+  message: string;
+}
+
+/** The first reply of a worker has id 0 and says whether the file could be opened. */
+export type JournalReply = { id: number; answer: JournalAnswer } | { id: number; fault: FaultData };
