@@ -23,7 +23,10 @@ export const planSchema = z.strictObject({
   attempt: z.int().min(1).max(1000),
   purpose: z.literal("delta"),
   /** Everybody invited, ascending by the bytes of the participant's name. */
-  roster: z.array(z.strictObject({ participant: text(63), identity: key32 })).min(1).max(256),
+  roster: z
+    .array(z.strictObject({ participant: text(63), identity: key32 }))
+    .min(1)
+    .max(256),
   /** Contributions without which the round fails. */
   minimum: z.int().min(1).max(256),
   baseModel: z.strictObject({ name: text(256), revision: text(128), digest: sha256 }),
@@ -35,7 +38,19 @@ export const planSchema = z.strictObject({
   }),
   /** The tensor table: ascending by the bytes of the PEFT name. */
   tensors: z
-    .array(z.strictObject({ name: text(512), shape: z.array(z.int().min(1).max(2 ** 31)).length(2) }))
+    .array(
+      z.strictObject({
+        name: text(512),
+        shape: z
+          .array(
+            z
+              .int()
+              .min(1)
+              .max(2 ** 31),
+          )
+          .length(2),
+      }),
+    )
     .min(1)
     .max(20_000),
   training: z.strictObject({
@@ -57,7 +72,10 @@ export const planSchema = z.strictObject({
     rule: z.literal("mean"),
     lora: z.literal("average"),
     weighting: z.enum(["examples", "uniform"]),
-    exampleCap: z.int().min(1).max(2 ** 31),
+    exampleCap: z
+      .int()
+      .min(1)
+      .max(2 ** 31),
     clipNorm: decimal,
   }),
   /** HPKE base mode, DHKEM(X25519, HKDF-SHA256), HKDF-SHA256, AES-256-GCM: the round's public key. */

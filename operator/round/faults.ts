@@ -1,0 +1,19 @@
+/** Everything that can end a round without an adapter, as data. outcome.ts says what a person reads. */
+export interface LostParticipant {
+  name: string;
+  state: string;
+  message: string;
+}
+
+export type RoundFault =
+  | { code: "FederationNotFound"; federation: string }
+  | { code: "InvalidSettings"; federation: string; problem: string }
+  | { code: "InitialiseFailed"; federation: string; problem: string }
+  | { code: "TooFewParticipants"; minimum: number; available: number; notEnrolled: string[]; suspended: string[] }
+  | { code: "PlanFailed"; problem: string }
+  | { code: "QuorumLost"; possible: number; minimum: number; invited: number; lost: LostParticipant[] }
+  | { code: "AggregationFailed"; problem: string }
+  | { code: "DeadlineExceeded" }
+  | { code: "RegistryUnreachable"; problem: string }
+  | { code: "RegistryRefused"; problem: string }
+  | { code: "Cancelled" };

@@ -1,0 +1,64 @@
+/**
+ * Pending: may this round begin? → Planning | Failed.
+ * What cannot be mended by waiting fails within seconds; an earlier round of the federation is waited for as long as it runs
+ * (it has deadlines of its own), version 0 of the adapter as long as its Job may take.
+ */
+import { fail } from "./end.ts";
+import type { RoundFault } from "./faults.ts";
+import { outcomeOf } from "./outcome.ts";
+import { enter, type RoundRecord } from "./record.ts";
+import type { Decision, FederationView, World } from "./world.ts";
+
+/** `kubectl apply -f folder/` and GitOps create a round before its Federation and Participants: some seconds, in no fixed order. */
+export const APPLY_GRACE_MS = 10_000;
+/** A little more than the initialise Job's own limit (controllers/federation), so that its sentence is the one that is read. */
+export const INITIALISE_LIMIT_MS = 35 * 60_000;
+
+export function followPending(record: RoundRecord, world: World): Decision {
+  if (world.federation.kind === "unknown")
+    return waitOrFail(record, world, { code: "FederationNotFound", federation: record.federation }, APPLY_GRACE_MS);
+  if (world.federation.kind === "invalid") {
+    const { problem } = world.federation;
+    return fail(record, { code: "InvalidSettings", federation: record.federation, problem }, world.nowMs);
+  }
+  if (world.earlier !== undefined) return waitForEarlier(record, world, world.earlier);
+  const shortage = tooFew(world.federation);
+  if (shortage) return waitOrFail(record, world, shortage, APPLY_GRACE_MS);
+  const { adapter } = world.federation;
+  if (adapter.kind === "failed") {
+    const fault = { code: "InitialiseFailed", federation: record.federation, problem: adapter.problem } as const;
+    return fail(record, fault, world.nowMs);
+  }
+  if (adapter.kind === "making") {
+    const problem = "version 0 is still being made";
+    const fault = { code: "InitialiseFailed", federation: record.federation, problem } as const;
+    return waitOrFail(record, world, fault, INITIALISE_LIMIT_MS);
+  }
+  return { record: enter(record, "Planning", world.nowMs), actions: [{ do: "plan" }], lookAgainAtMs: world.nowMs };
+}
+
+function tooFew(federation: Extract<FederationView, { kind: "known" }>): RoundFault | undefined {
+  const available = federation.candidates.filter((c) => c.enrolled && !c.suspended).length;
+  if (available >= federation.terms.minimum) return undefined;
+  return {
+    code: "TooFewParticipants",
+    minimum: federation.terms.minimum,
+    available,
+    notEnrolled: federation.candidates.filter((c) => !c.enrolled && !c.suspended).map((c) => c.name),
+    suspended: federation.candidates.filter((c) => c.suspended).map((c) => c.name),
+  };
+}
+
+function waitForEarlier(record: RoundRecord, world: World, earlier: string): Decision {
+  const message = `${earlier} of the same federation has not ended`;
+  return { record: { ...record, waiting: { for: "EarlierRound", message, sinceMs: world.nowMs } }, actions: [] };
+}
+
+/** The clock runs on when one reason follows another, so that a world that flickers cannot hold a round for ever. */
+function waitOrFail(record: RoundRecord, world: World, fault: RoundFault, limitMs: number): Decision {
+  const before = record.waiting?.for === "EarlierRound" ? undefined : record.waiting;
+  const sinceMs = before?.sinceMs ?? world.nowMs;
+  if (world.nowMs >= sinceMs + limitMs) return fail(record, fault, world.nowMs);
+  const waiting = { for: fault.code, message: outcomeOf(fault).message, sinceMs };
+  return { record: { ...record, waiting }, actions: [], lookAgainAtMs: sinceMs + limitMs };
+}

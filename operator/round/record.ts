@@ -1,0 +1,115 @@
+/**
+ * The durable record of one round: all that decides its fate, as it lies in the operator's journal (space "rounds").
+ * Holds: what is not in here is either in the cluster (the objects), on disk (spool, adapters) or does not matter.
+ * Does not: hold the plan's bytes or the round's secret key (spaces "plans" and "round-keys"; the key is erased at the end).
+ * A change of meaning takes a new `schema` number and keeps a recording of the old one in record.test.ts.
+ */
+import { z } from "zod";
+import {
+  isTerminal as isTerminalPhase,
+  PARTICIPANT_STATES,
+  ROUND_PHASES,
+  type RoundPhase,
+} from "../api/federation-round.ts";
+
+const phaseSchema = z.enum(ROUND_PHASES);
+
+const instant = z.int().min(0);
+
+const participantSchema = z.strictObject({
+  name: z.string(),
+  state: z.enum(PARTICIPANT_STATES),
+  job: z.string(),
+  progress: z.strictObject({ step: z.int().min(0), steps: z.int().min(0) }).optional(),
+  reason: z.string(),
+  message: z.string(),
+  sinceMs: instant,
+  /** When its trainer first ran: from then on the accept deadline has nothing to say about it. */
+  startedMs: instant.optional(),
+});
+export type RoundParticipant = z.infer<typeof participantSchema>;
+
+const contributionSchema = z.strictObject({
+  participant: z.string(),
+  /** Merkle root of the uploaded bytes, hex. */
+  root: z.string(),
+  byteLength: z.int().min(1),
+  file: z.string(),
+});
+export type Contribution = z.infer<typeof contributionSchema>;
+
+export const recordSchema = z.strictObject({
+  schema: z.literal(1),
+  name: z.string(),
+  uid: z.string(),
+  federation: z.string(),
+  /** Rising per federation, never reused; given when the plan is made. */
+  number: z.int().min(1).optional(),
+  attempt: z.literal(1),
+  phase: phaseSchema,
+  phaseTimes: z.array(z.strictObject({ phase: phaseSchema, atMs: instant })).min(1),
+  /** What a Pending round waits for, and since when this has been the reason. */
+  waiting: z.strictObject({ for: z.string(), message: z.string(), sinceMs: instant }).optional(),
+  plan: z
+    .strictObject({
+      /** Hex. */
+      hash: z.string(),
+      parentVersion: z.int().min(0),
+      minimum: z.int().min(1),
+      /** Largest file that a participant may upload. */
+      uploadLimitBytes: z.int().min(1),
+      parentByteLength: z.int().min(1),
+    })
+    .optional(),
+  deadlines: z.strictObject({ acceptMs: instant, trainingMs: instant, aggregationMs: instant }).optional(),
+  /** How long uploads, summing and publishing may take once nobody trains any more. */
+  aggregationMs: z.int().min(0).optional(),
+  participants: z.array(participantSchema).max(256),
+  contributions: z.array(contributionSchema).max(256),
+  /** Of all contributors, in the order of their names; the sum that it was made of is gone. */
+  candidate: z
+    .strictObject({ digest: z.string(), file: z.string(), byteLength: z.int().min(1), contributors: z.int().min(1) })
+    .optional(),
+  /** The registry holds all of it: from here on the round can only succeed. */
+  published: z.strictObject({ version: z.int().min(1), digest: z.string(), reference: z.string() }).optional(),
+  bytes: z.strictObject({ up: z.int().min(0), down: z.int().min(0) }),
+  outcome: z.strictObject({ reason: z.string(), message: z.string() }).optional(),
+});
+
+/** Treated as immutable: every change makes a new record. */
+export type RoundRecord = z.infer<typeof recordSchema>;
+
+export function isTerminal(record: RoundRecord): boolean {
+  return isTerminalPhase(record.phase);
+}
+
+export function newRecord(round: { name: string; uid: string; federation: string }, nowMs: number): RoundRecord {
+  return {
+    schema: 1,
+    ...round,
+    attempt: 1,
+    phase: "Pending",
+    phaseTimes: [{ phase: "Pending", atMs: nowMs }],
+    participants: [],
+    contributions: [],
+    bytes: { up: 0, down: 0 },
+  };
+}
+
+export function enter(record: RoundRecord, phase: RoundPhase, nowMs: number): RoundRecord {
+  const { waiting: _, ...rest } = record;
+  return { ...rest, phase, phaseTimes: [...record.phaseTimes, { phase, atMs: nowMs }] };
+}
+
+export function phaseStart(record: RoundRecord): number {
+  return record.phaseTimes.at(-1)!.atMs;
+}
+
+export function encodeRecord(record: RoundRecord): Uint8Array {
+  return new TextEncoder().encode(JSON.stringify(record));
+}
+
+/** @throws Error when the bytes are no record of a schema this program knows */
+export function decodeRecord(bytes: Uint8Array): RoundRecord {
+  return recordSchema.parse(JSON.parse(new TextDecoder().decode(bytes)));
+}

@@ -1,0 +1,128 @@
+/**
+ * What agents report, taken into the record: acceptances, refusals, trainer states, failures, uploads.
+ * Holds: the same report again changes nothing; a report about a participant that is settled changes nothing (its agent is
+ * told to stop instead); a second contribution that differs from the first is refused, never an overwrite.
+ * Does not: verify signatures (transport) or move the phase (decide.ts).
+ */
+import type { ParticipantState } from "../api/federation-round.ts";
+import { changed, isOut, isSettled, reasonWord, replace, sentence } from "./participants.ts";
+import type { Contribution, RoundParticipant, RoundRecord } from "./record.ts";
+
+export type Report =
+  | { kind: "accept" }
+  | { kind: "refuse"; reason: string; message: string }
+  | {
+      kind: "status";
+      state: string;
+      job: string;
+      step: number;
+      steps: number;
+      reason: string;
+      message: string;
+    }
+  | { kind: "fail"; reason: string; message: string };
+
+const REPORTED: readonly ParticipantState[] = ["Scheduling", "Training", "Trained", "Sharing"];
+
+export function applyReport(record: RoundRecord, participant: string, report: Report, nowMs: number): RoundRecord {
+  const now = record.participants.find((p) => p.name === participant);
+  if (!now || !isOpen(record) || isSettled(now)) return record;
+  const next = afterReport(now, report, nowMs);
+  return next === now ? record : replace(record, next);
+}
+
+/** Reports and uploads count only while somebody may still contribute. */
+export function isOpen(record: RoundRecord): boolean {
+  return record.phase === "Training" || record.phase === "Aggregating";
+}
+
+/** Only what a person watches has changed: it needs no fsync and no hurry. */
+export function isProgressOnly(before: RoundRecord, after: RoundRecord): boolean {
+  const key = (r: RoundRecord) =>
+    JSON.stringify({ ...r, participants: r.participants.map((p) => ({ ...p, progress: 0 })) });
+  return key(before) === key(after);
+}
+
+function afterReport(now: RoundParticipant, report: Report, nowMs: number): RoundParticipant {
+  switch (report.kind) {
+    case "accept":
+      return now.state === "Invited" ? changed(now, { state: "Accepted" }, nowMs) : now;
+    case "refuse":
+      return changed(now, { state: "Refused", ...because(report, "Refused") }, nowMs);
+    case "fail":
+      return changed(now, { state: "Failed", ...because(report, "Failed") }, nowMs);
+    case "status":
+      return afterStatus(now, report, nowMs);
+  }
+}
+
+function afterStatus(now: RoundParticipant, report: Extract<Report, { kind: "status" }>, nowMs: number) {
+  const state = REPORTED.find((s) => s === report.state);
+  if (!state) return now;
+  // A pod that was evicted is scheduled again, but what was trained is never untrained.
+  const trained = now.state === "Trained" || now.state === "Sharing";
+  if (trained && (state === "Scheduling" || state === "Training")) return now;
+  const progress = report.steps > 0 ? { step: Math.min(report.step, report.steps), steps: report.steps } : undefined;
+  const next = changed(
+    now,
+    {
+      state,
+      job: sentence(report.job).slice(0, 63),
+      reason: report.reason === "" ? "" : reasonWord(report.reason, state),
+      message: sentence(report.message),
+      ...(progress && { progress }),
+    },
+    nowMs,
+  );
+  return JSON.stringify(next) === JSON.stringify(now) ? now : next;
+}
+
+function because(report: { reason: string; message: string }, fallback: string) {
+  return { reason: reasonWord(report.reason, fallback), message: sentence(report.message) || "no reason was given" };
+}
+
+export type UploadFault =
+  | { code: "NotExpected"; message: string }
+  | { code: "Conflict"; message: string }
+  | { code: "TooLarge"; message: string };
+
+/** undefined: this upload may come. */
+export function uploadFault(
+  record: RoundRecord,
+  upload: { participant: string; root: string; byteLength: number },
+  nowMs: number,
+): UploadFault | undefined {
+  const p = record.participants.find((one) => one.name === upload.participant);
+  const known = record.contributions.find((c) => c.participant === upload.participant);
+  if (known) {
+    if (known.root === upload.root && known.byteLength === upload.byteLength) return undefined;
+    return { code: "Conflict", message: "another contribution of this participant is already recorded for this round" };
+  }
+  if (!p) return { code: "NotExpected", message: "this participant is not on the round's roster" };
+  if (!isOpen(record)) return { code: "NotExpected", message: "the round takes no contributions any more" };
+  if (isOut(p)) return { code: "NotExpected", message: sentence(`this participant is ${p.state}: ${p.message}`) };
+  if (nowMs >= record.deadlines!.aggregationMs)
+    return { code: "NotExpected", message: "the aggregation deadline has passed" };
+  if (upload.byteLength > record.plan!.uploadLimitBytes)
+    return { code: "TooLarge", message: `at most ${record.plan!.uploadLimitBytes} bytes are expected by the plan` };
+  return undefined;
+}
+
+/** The first byte is on its way: the participant is Sharing. */
+export function applyUploadBegun(record: RoundRecord, participant: string, nowMs: number): RoundRecord {
+  const now = record.participants.find((p) => p.name === participant);
+  if (!now || !isOpen(record) || isSettled(now) || now.state === "Sharing") return record;
+  return replace(record, changed(now, { state: "Sharing" }, nowMs));
+}
+
+/** Call only when uploadFault() has nothing against it. */
+export function applyContribution(record: RoundRecord, contribution: Contribution, nowMs: number): RoundRecord {
+  if (record.contributions.some((c) => c.participant === contribution.participant)) return record;
+  const now = record.participants.find((p) => p.name === contribution.participant)!;
+  const next = replace(record, changed(now, { state: "Contributed" }, nowMs));
+  return {
+    ...next,
+    contributions: [...record.contributions, contribution],
+    bytes: { ...record.bytes, up: record.bytes.up + contribution.byteLength },
+  };
+}

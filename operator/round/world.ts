@@ -1,0 +1,97 @@
+/**
+ * What decide() is told about everything outside the record, and what it may ask for.
+ * All of it is data: a decision can be printed, compared and replayed.
+ */
+import type { Contribution, RoundRecord } from "./record.ts";
+
+/** A Participant that the federation's selector matches. */
+export interface Candidate {
+  name: string;
+  enrolled: boolean;
+  suspended: boolean;
+}
+
+/** The Federation merged with the round's own overrides, in base units. */
+export interface Terms {
+  minimum: number;
+  acceptMs: number;
+  trainingMs: number;
+  aggregationMs: number;
+}
+
+export type FederationView =
+  | { kind: "unknown" }
+  | { kind: "invalid"; problem: string }
+  | {
+      kind: "known";
+      terms: Terms;
+      candidates: Candidate[];
+      /** Version 0 is published (or a later one); else why not yet, or why never. */
+      adapter: { kind: "ready" } | { kind: "making" } | { kind: "failed"; problem: string };
+    };
+
+export type PlanResult =
+  | {
+      kind: "made";
+      number: number;
+      hash: string;
+      parentVersion: number;
+      parentByteLength: number;
+      uploadLimitBytes: number;
+      roster: string[];
+      terms: Terms;
+      deadlines: { acceptMs: number; trainingMs: number; aggregationMs: number };
+    }
+  | { kind: "failed"; problem: string; retry: boolean };
+
+/** A contribution that could be opened is in the sum; one that could not names its fault. */
+export interface SumView {
+  added: string[];
+  refused: Array<{ participant: string; reason: string; message: string }>;
+  /** The worker itself failed: the disk, the memory, the parent. */
+  problem?: string;
+}
+
+export type PublishResult =
+  | { kind: "published"; version: number; digest: string; reference: string }
+  | { kind: "failed"; problem: string; unreachable: boolean; atMs: number; tries: number };
+
+/** The results are those of this process; a restart starts from none and does the work again. */
+export interface World {
+  nowMs: number;
+  /** The object carries a deletionTimestamp. */
+  deleting: boolean;
+  federation: FederationView;
+  /** An unfinished round of the same federation that goes first. */
+  earlier?: string;
+  connected: ReadonlySet<string>;
+  /** Participants of this round that were suspended or deleted since. */
+  revoked: ReadonlySet<string>;
+  plan?: PlanResult;
+  sum: SumView;
+  candidate?: { kind: "made"; digest: string; file: string; byteLength: number } | { kind: "failed"; problem: string };
+  publish?: PublishResult;
+  /** A push is under way; it is aborted at the deadline and then says how it ended. */
+  publishing: boolean;
+  /** AdapterVersion is there and active. */
+  activated: boolean;
+}
+
+export type Action =
+  | { do: "plan" }
+  /** To each of these that has a session which was not sent it yet. */
+  | { do: "sendPlan"; participants: string[] }
+  | { do: "cancel"; participants: string[]; reason: string; message: string }
+  | { do: "sum"; contributions: Contribution[] }
+  | { do: "makeCandidate"; contributions: Contribution[] }
+  | { do: "publish" }
+  | { do: "activate" }
+  /** Spool files, the round's secret key, the sum. */
+  | { do: "cleanUp" };
+
+export interface Decision {
+  record: RoundRecord;
+  actions: Action[];
+  /** When to decide again if nothing happens before. */
+  lookAgainAtMs?: number;
+}
