@@ -90,7 +90,6 @@ const aggregationSchema = z.object({
 const ociSchema = z.object({
   repository: z
     .string()
-    .min(1)
     .max(256)
     .regex(REPOSITORY)
     .meta(

@@ -23,7 +23,6 @@ export const resourceFields = {
   gpus: z.int().min(0).max(64).describe("GPUs of one trainer, as request and as limit."),
   gpuResourceName: z
     .string()
-    .min(1)
     .max(128)
     .regex(EXTENDED_RESOURCE)
     .meta(matching(EXTENDED_RESOURCE, "must be the name of an extended resource, such as nvidia.com/gpu"))

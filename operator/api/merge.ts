@@ -17,6 +17,7 @@ export function effectiveSettings(
   round: Omit<FederationRoundSpec, "federation">,
 ): EffectiveSettings {
   const { baseModel, adapter, training, participants, deadlines, aggregation, publish } = federation;
+  const { privacy, rule, lora } = aggregation;
   return {
     baseModel,
     adapter,
@@ -27,7 +28,8 @@ export function effectiveSettings(
     }),
     participants: overlaid(participants, round.participants),
     deadlines: overlaid(deadlines, round.deadlines),
-    aggregation: overlaid(aggregation, round.aggregation),
+    // Said again behind the overrides: an object that came past the API server's schema must not lower the privacy.
+    aggregation: { ...overlaid(aggregation, round.aggregation), privacy, rule, lora },
   };
 }
 

@@ -75,7 +75,9 @@ export const participantSchema = z.object({
   apiVersion: z.literal(API_VERSION),
   kind: z.literal("Participant"),
   metadata: objectMetaSchema,
-  spec: participantSpecSchema.prefault({}),
+  spec: participantSpecSchema
+    // Written out: the API server evaluates the rules on this default before it fills in nested ones.
+    .prefault({ enrolment: 1, suspended: false }),
   status: statusSchema.prefault({ observedGeneration: -1 }),
 });
 

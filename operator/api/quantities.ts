@@ -6,13 +6,13 @@
 import { z } from "zod";
 import { cel, matching } from "./cel.ts";
 
-const DURATION = /^([0-9]{1,6}h)?([0-9]{1,6}m)?([0-9]{1,6}s)?$/;
+const DURATION = /^([0-9]{1,6}h([0-9]{1,6}m)?([0-9]{1,6}s)?|[0-9]{1,6}m([0-9]{1,6}s)?|[0-9]{1,6}s)$/;
+const UNIT_MS = { h: 3_600_000, m: 60_000, s: 1000 };
 /** 30 days. Longer than any round is meant to be: a deadline that nobody will see is a typing error. */
 const LONGEST_HOURS = 720;
 
 export const duration = z
   .string()
-  .min(2)
   .max(16)
   .regex(DURATION)
   .meta({
@@ -25,10 +25,9 @@ export const duration = z
 
 /** @param text what `duration` accepts. @returns milliseconds. @throws RangeError for anything else */
 export function durationMs(text: string): number {
-  const parts = DURATION.exec(text);
-  if (!parts || text === "") throw new RangeError(`not a duration: ${JSON.stringify(text)}; write 15m, 2h or 1h30m`);
-  const [hours, minutes, seconds] = [parts[1], parts[2], parts[3]].map((part) => Number.parseInt(part ?? "0", 10));
-  return ((hours! * 60 + minutes!) * 60 + seconds!) * 1000;
+  if (!DURATION.test(text)) throw new RangeError(`not a duration: ${JSON.stringify(text)}; write 15m, 2h or 1h30m`);
+  const parts = [...text.matchAll(/([0-9]+)([hms])/g)];
+  return parts.reduce((sum, [, amount, unit]) => sum + Number(amount) * UNIT_MS[unit as keyof typeof UNIT_MS], 0);
 }
 
 const POSITIVE_DECIMAL = /^(0|[1-9][0-9]{0,8})(\.[0-9]{1,12})?(e-?[0-9]{1,2})?$/;
@@ -36,7 +35,6 @@ const POSITIVE_DECIMAL = /^(0|[1-9][0-9]{0,8})(\.[0-9]{1,12})?(e-?[0-9]{1,2})?$/
 /** A decimal number above zero, as a string: floats do not survive every JSON and YAML writer. */
 export const positiveDecimal = z
   .string()
-  .min(1)
   .max(32)
   .regex(POSITIVE_DECIMAL)
   .meta({
@@ -66,7 +64,6 @@ const QUANTITY = /^[0-9]{1,12}(\.[0-9]{1,9})?(m|k|Ki|M|Mi|G|Gi|T|Ti|P|Pi)?$/;
 /** An amount of memory or CPU in Kubernetes' notation. */
 export const quantity = z
   .string()
-  .min(1)
   .max(32)
   .regex(QUANTITY)
   .meta({
