@@ -1,0 +1,139 @@
+/**
+ * Brings clusters up, or repairs what is there: whatever runs is left alone, whatever is missing is made, whatever a killed or
+ * rebooted machine left behind is removed first. Running it twice is running it once.
+ */
+import { mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { ask, get } from "./api-client.ts";
+import { ensureCertificates, writeKubeconfig } from "./certificates.ts";
+import { killEverythingIn, makeCgroups } from "./cgroups.ts";
+import { delay } from "./commands.ts";
+import { ensureApiServer, ensureControllers } from "./control-plane.ts";
+import { advertiseGpus } from "./gpus.ts";
+import { loadImage } from "./images.ts";
+import { type Cluster, type ClusterSet, clusterSet, placeClusters, readRecord, writeRecord } from "./layout.ts";
+import { withSetLocked } from "./lock.ts";
+import { ensureMounts, mountHolder } from "./mounts.ts";
+import { ensureBridge, ensureLink, hasNamespace, makeNamespace, removeNamespace } from "./network.ts";
+import { containerdAnswers, ensureContainerd, ensureKubelet, ensureKubeProxy, PAUSE_IMAGE } from "./node.ts";
+import { forgetPrograms, logTail, recordedPrograms, runningPid } from "./processes.ts";
+import { missingRequirement } from "./requirements.ts";
+
+/** A cluster needs 7 s on an idle machine; this is for five of them on two busy cores. */
+const STEP_TIMEOUT_MS = 180_000;
+const POLL_MS = 150;
+
+export type UpOptions = {
+  set?: ClusterSet;
+  /** Told of each step of each cluster. */
+  progress?: (cluster: string, step: string) => void;
+};
+
+/** @param names "coordinator" gets the set's first address. @returns when all nodes are Ready and pods can be created */
+export async function up(
+  names: string[],
+  { set = clusterSet(), progress = () => undefined }: UpOptions = {},
+): Promise<Cluster[]> {
+  const missing = await missingRequirement();
+  if (missing) throw new Error(missing);
+  return withSetLocked(set, async () => {
+    forgetAfterReboot(set);
+    const clusters = placeClusters(set, names);
+    for (const cluster of clusters) {
+      writeRecord(cluster, { index: cluster.index, gpus: readRecord(set, cluster.name)?.gpus ?? 0 });
+    }
+    await ensureBridge(set);
+    await Promise.all(clusters.map((cluster) => upOne(cluster, (step) => progress(cluster.name, step))));
+    return clusters;
+  });
+}
+
+async function upOne(cluster: Cluster, progress: (step: string) => void): Promise<void> {
+  if (!(await isWhole(cluster))) await removeLeftovers(cluster);
+  mkdirSync(cluster.runDir, { recursive: true });
+  makeCgroups(cluster.scope);
+  if (!(await hasNamespace(cluster))) await makeNamespace(cluster);
+  await ensureLink(cluster);
+  await ensureCertificates(cluster);
+  writeKubeconfig(cluster, "admin", cluster.kubeconfig);
+
+  ensureApiServer(cluster);
+  const mountsOf = await ensureMounts(cluster);
+  ensureContainerd(cluster, mountsOf);
+  await waitFor(cluster, "containerd", () => containerdAnswers(cluster));
+  await loadImage(cluster, PAUSE_IMAGE);
+  await waitFor(cluster, "the API server", () => isReady(cluster));
+  progress("API server ready");
+
+  ensureControllers(cluster);
+  ensureKubelet(cluster, mountsOf);
+  ensureKubeProxy(cluster);
+  await waitFor(cluster, "the node", () => takesPods(cluster));
+  const gpus = readRecord(cluster.set, cluster.name)?.gpus ?? 0;
+  if (gpus > 0) await advertiseGpus(cluster, gpus);
+  progress("node ready");
+}
+
+/** The namespaces that everything else lives in are there: what is missing can be started into them. */
+async function isWhole(cluster: Cluster): Promise<boolean> {
+  return mountHolder(cluster) !== undefined && (await hasNamespace(cluster));
+}
+
+/** Processes without their namespaces are of no use to the next start; the data on disk is. */
+async function removeLeftovers(cluster: Cluster): Promise<void> {
+  await killEverythingIn(cluster.scope);
+  await removeNamespace(cluster);
+  forgetPrograms(cluster);
+  rmSync(cluster.runDir, { recursive: true, force: true });
+  // Addresses of pods that no longer exist would stay taken for ever.
+  rmSync(join(cluster.stateDir, "cni-state"), { recursive: true, force: true });
+}
+
+/** Where /run is on a disk it survives a reboot, with pids in it that mean something else by now. */
+function forgetAfterReboot(set: ClusterSet): void {
+  const bootId = readFileSync("/proc/sys/kernel/random/boot_id", "utf8");
+  const file = join(set.runDir, "boot-id");
+  let last: string | undefined;
+  try {
+    last = readFileSync(file, "utf8");
+  } catch {
+    // the first time
+  }
+  if (last !== bootId) rmSync(set.runDir, { recursive: true, force: true });
+  mkdirSync(set.runDir, { recursive: true });
+  writeFileSync(file, bootId);
+}
+
+async function isReady(cluster: Cluster): Promise<boolean> {
+  const answer = await ask(cluster, { path: "/readyz" }).catch(() => undefined);
+  return answer?.status === 200;
+}
+
+type Node = {
+  spec?: { taints?: { key: string }[] };
+  status?: { conditions?: { type: string; status: string; lastHeartbeatTime?: string }[] };
+};
+
+/** Ready, without the taint that a new node has, and the service account which every pod is given exists. */
+async function takesPods(cluster: Cluster): Promise<boolean> {
+  const node = await get<Node>(cluster, `/api/v1/nodes/${cluster.name}`);
+  const ready = node?.status?.conditions?.some(({ type, status }) => type === "Ready" && status === "True");
+  if (!ready || (node?.spec?.taints?.length ?? 0) > 0) return false;
+  return (await get(cluster, "/api/v1/namespaces/default/serviceaccounts/default")) !== undefined;
+}
+
+/** @throws at once when a program of the cluster has ended, with the end of its log */
+async function waitFor(cluster: Cluster, what: string, isThere: () => Promise<boolean>): Promise<void> {
+  for (const until = Date.now() + STEP_TIMEOUT_MS; !(await isThere()); await delay(POLL_MS)) {
+    for (const program of recordedPrograms(cluster)) {
+      if (runningPid(cluster, program) === undefined) {
+        throw new Error(`${cluster.name}: ${program} has ended:\n${logTail(cluster, program)}`);
+      }
+    }
+    if (Date.now() > until) {
+      throw new Error(
+        `${cluster.name}: waited ${STEP_TIMEOUT_MS / 1000} s for ${what}; see ${join(cluster.stateDir, "logs")}`,
+      );
+    }
+  }
+}
