@@ -5,6 +5,7 @@
 import { existsSync, readdirSync, rmdirSync, rmSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { killEverythingIn, removeCgroups } from "./cgroups.ts";
+import { succeeds } from "./commands.ts";
 import { type Cluster, type ClusterSet, clusterSet, findCluster, knownClusters, subnetClaims } from "./layout.ts";
 import { withSetLocked } from "./lock.ts";
 import { removeBridge, removeNamespace } from "./network.ts";
@@ -21,6 +22,7 @@ export async function down(names: string[] = [], set: ClusterSet = clusterSet())
     rmSync(set.runDir, { recursive: true, force: true });
     rmSync(join(subnetClaims(), String(set.number)), { force: true });
   });
+  await removeNamespaceFolder();
   for (const dir of [subnetClaims(), dirname(set.stateDir), dirname(subnetClaims()), ...MOUNT_POINTS])
     removeIfEmpty(dir);
 }
@@ -33,6 +35,14 @@ async function downOne(cluster: Cluster): Promise<void> {
   await removeCgroups(cluster.scope);
   rmSync(cluster.runDir, { recursive: true, force: true });
   rmSync(cluster.stateDir, { recursive: true, force: true });
+}
+
+/** `ip netns` mounts its folder over itself when it makes the first namespace, and leaves that behind with the last. */
+async function removeNamespaceFolder(): Promise<void> {
+  const dir = "/run/netns";
+  if (!existsSync(dir) || readdirSync(dir).length > 0) return;
+  await succeeds("umount", dir);
+  removeIfEmpty(dir);
 }
 
 /** Made on the host only to be covered (mounts.ts). */

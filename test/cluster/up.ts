@@ -16,7 +16,7 @@ import { withSetLocked } from "./lock.ts";
 import { ensureMounts, mountHolder } from "./mounts.ts";
 import { ensureBridge, ensureLink, hasNamespace, makeNamespace, removeNamespace } from "./network.ts";
 import { containerdAnswers, ensureContainerd, ensureKubelet, ensureKubeProxy, PAUSE_IMAGE } from "./node.ts";
-import { forgetPrograms, logTail, recordedPrograms, runningPid } from "./processes.ts";
+import { forgetPrograms, logTail, runningPid } from "./processes.ts";
 import { missingRequirement } from "./requirements.ts";
 
 /** A cluster needs 7 s on an idle machine; this is for five of them on two busy cores. */
@@ -60,19 +60,31 @@ async function upOne(cluster: Cluster, progress: (step: string) => void): Promis
   ensureApiServer(cluster);
   const mountsOf = await ensureMounts(cluster);
   ensureContainerd(cluster, mountsOf);
-  await waitFor(cluster, "containerd", () => containerdAnswers(cluster));
+  await waitFor(cluster, ["containerd"], () => containerdAnswers(cluster));
   await loadImage(cluster, PAUSE_IMAGE);
-  await waitFor(cluster, "the API server", () => isReady(cluster));
+  await waitFor(cluster, ["etcd", "kube-apiserver"], () => isReady(cluster));
   progress("API server ready");
 
   ensureControllers(cluster);
+  // Of a kubelet that was just started only a report of its own counts: the last one of its predecessor still says Ready.
+  const reportedSince = runningPid(cluster, "kubelet") === undefined ? Date.now() : 0;
   ensureKubelet(cluster, mountsOf);
   ensureKubeProxy(cluster);
-  await waitFor(cluster, "the node", () => takesPods(cluster));
+  await waitFor(cluster, PROGRAMS, () => takesPods(cluster, reportedSince));
   const gpus = readRecord(cluster.set, cluster.name)?.gpus ?? 0;
   if (gpus > 0) await advertiseGpus(cluster, gpus);
   progress("node ready");
 }
+
+const PROGRAMS = [
+  "etcd",
+  "kube-apiserver",
+  "containerd",
+  "kube-controller-manager",
+  "kube-scheduler",
+  "kubelet",
+  "kube-proxy",
+];
 
 /** The namespaces that everything else lives in are there: what is missing can be started into them. */
 async function isWhole(cluster: Cluster): Promise<boolean> {
@@ -115,24 +127,26 @@ type Node = {
 };
 
 /** Ready, without the taint that a new node has, and the service account which every pod is given exists. */
-async function takesPods(cluster: Cluster): Promise<boolean> {
+async function takesPods(cluster: Cluster, reportedSince: number): Promise<boolean> {
   const node = await get<Node>(cluster, `/api/v1/nodes/${cluster.name}`);
-  const ready = node?.status?.conditions?.some(({ type, status }) => type === "Ready" && status === "True");
+  const ready = node?.status?.conditions?.some(
+    ({ type, status, lastHeartbeatTime }) =>
+      // The heartbeat is in whole seconds.
+      type === "Ready" && status === "True" && Date.parse(lastHeartbeatTime ?? "") > reportedSince - 1000,
+  );
   if (!ready || (node?.spec?.taints?.length ?? 0) > 0) return false;
   return (await get(cluster, "/api/v1/namespaces/default/serviceaccounts/default")) !== undefined;
 }
 
-/** @throws at once when a program of the cluster has ended, with the end of its log */
-async function waitFor(cluster: Cluster, what: string, isThere: () => Promise<boolean>): Promise<void> {
+/** @throws at once when one of the programs that were started has ended, with the end of its log */
+async function waitFor(cluster: Cluster, programs: string[], isThere: () => Promise<boolean>): Promise<void> {
   for (const until = Date.now() + STEP_TIMEOUT_MS; !(await isThere()); await delay(POLL_MS)) {
-    for (const program of recordedPrograms(cluster)) {
-      if (runningPid(cluster, program) === undefined) {
-        throw new Error(`${cluster.name}: ${program} has ended:\n${logTail(cluster, program)}`);
-      }
-    }
+    const ended = programs.find((program) => runningPid(cluster, program) === undefined);
+    if (ended) throw new Error(`${cluster.name}: ${ended} has ended:\n${logTail(cluster, ended)}`);
     if (Date.now() > until) {
+      const seconds = STEP_TIMEOUT_MS / 1000;
       throw new Error(
-        `${cluster.name}: waited ${STEP_TIMEOUT_MS / 1000} s for ${what}; see ${join(cluster.stateDir, "logs")}`,
+        `${cluster.name}: ${programs.join(", ")} not ready after ${seconds} s; see ${join(cluster.stateDir, "logs")}`,
       );
     }
   }
