@@ -1,0 +1,392 @@
+/**
+ * What `kubectl apply` says to good and bad manifests of the four resources (docs/api.md), by a real API server and the real kubectl.
+ */
+import { join } from "node:path";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { type ApiServer, startApiServer } from "../api-server.ts";
+import { kubectl, type Printed } from "./kubectl.ts";
+import { changed, good, type Manifest } from "./manifests.ts";
+
+const crds = join(import.meta.dirname, "../../../crds");
+let server: ApiServer;
+const run = (args: string[], stdin?: unknown): Promise<Printed> => kubectl(server.kubeconfig, args, stdin);
+const apply = (manifest: Manifest, ...flags: string[]) => run(["apply", "-f", "-", ...flags], manifest);
+
+beforeAll(async () => {
+  server = await startApiServer();
+  const printed = await run(["apply", "-f", crds]);
+  expect(printed.stderr).toBe("");
+  await run(["wait", "--for=condition=Established", "-f", crds]);
+});
+afterAll(() => server?.stop());
+
+const { federation, round, participant, adapterVersion } = good;
+
+describe("a good manifest is accepted", () => {
+  test.each<{ says: string; manifest: Manifest }>([
+    { says: "the shortest Federation", manifest: federation },
+    { says: "a Federation that runs rounds", manifest: changed(federation, { "spec.rounds": { count: 10 } }) },
+    { says: "a Federation of everybody", manifest: changed(federation, { "spec.participants.selector": {} }) },
+    {
+      says: "a Federation with every field",
+      manifest: changed(federation, {
+        "spec.baseModel.revision": "v1.2",
+        "spec.adapter": { rank: 16, alpha: 32, targetModules: ["q_proj"], initialFrom: { reference: "r.example/a/b:v3" } },
+        "spec.training": {
+          image: "r.example/trainer@sha256:00",
+          task: "instruction",
+          steps: 3,
+          batchSize: 8,
+          sequenceLength: 128,
+          learningRate: "0.001",
+          resources: { gpus: 2, gpuResourceName: "amd.com/gpu", memory: "512Mi", cpu: "500m" },
+        },
+        "spec.participants": {
+          selector: { matchExpressions: [{ key: "sector", operator: "In", values: ["health"] }] },
+          minimum: 3,
+        },
+        "spec.deadlines": { accept: "90s", training: "1h30m", aggregation: "5m" },
+        "spec.aggregation": {
+          privacy: "trusted",
+          rule: "mean",
+          lora: "average",
+          weighting: "uniform",
+          exampleCap: 50,
+          clipNorm: "0.5",
+        },
+        "spec.publish.oci": {
+          repository: "10.77.0.11:30500/adapters/demo",
+          credentialsSecretRef: { name: "regcred" },
+          plainHTTP: true,
+        },
+      }),
+    },
+    { says: "the shortest FederationRound", manifest: round },
+    {
+      says: "a FederationRound that overrides",
+      manifest: changed(round, {
+        "spec.training": { steps: 40, resources: { gpus: 0 } },
+        "spec.participants": { minimum: 1 },
+        "spec.deadlines": { training: "10m" },
+        "spec.aggregation": { weighting: "uniform", clipNorm: "2" },
+      }),
+    },
+    { says: "a Participant without spec", manifest: participant },
+    {
+      says: "a Participant whose key is known beforehand",
+      manifest: changed(participant, { spec: { identity: { ed25519: `${"A".repeat(43)}=`, enrolment: 1 } } }),
+    },
+    { says: "an AdapterVersion", manifest: adapterVersion },
+    {
+      says: "the first AdapterVersion, without parent and round",
+      manifest: changed(adapterVersion, {
+        "metadata.name": "clinic-notes-v0",
+        "spec.version": 0,
+        "spec.parent": undefined,
+        "spec.round": undefined,
+      }),
+    },
+    { says: "the longest Federation name", manifest: changed(federation, { "metadata.name": "f".repeat(24) }) },
+    { says: "the longest FederationRound name", manifest: changed(round, { "metadata.name": "r".repeat(31) }) },
+    { says: "the longest Participant name", manifest: changed(participant, { "metadata.name": "p".repeat(22) }) },
+  ])("$says", async ({ manifest }) => {
+    expect(await apply(manifest, "--dry-run=server")).toMatchObject({ ok: true, stderr: "" });
+  });
+});
+
+const NOT_A_DURATION = "must be a duration from 1s to 720h, such as 15m, 2h or 1h30m";
+const NOT_A_DECIMAL = 'must be a decimal number above zero in quotes, such as "1.0" or "5e-5"';
+
+describe("a wrong manifest is refused with a sentence", () => {
+  test.each<{ says: string; manifest: Manifest; sentence: string }>([
+    {
+      says: "secure aggregation",
+      manifest: changed(federation, { "spec.aggregation.privacy": "secure" }),
+      sentence:
+        'spec.aggregation.privacy: Invalid value: "secure": secure aggregation is not available yet; write `privacy: trusted` if the operator may see each participant\'s delta',
+    },
+    {
+      says: "no privacy at all",
+      manifest: changed(federation, { "spec.aggregation": {} }),
+      sentence: "spec.aggregation.privacy: Required value",
+    },
+    {
+      says: "no quorum",
+      manifest: changed(federation, { "spec.participants.minimum": undefined }),
+      sentence: "spec.participants.minimum: Required value",
+    },
+    {
+      says: "a quorum of nobody",
+      manifest: changed(federation, { "spec.participants.minimum": 0 }),
+      sentence: "spec.participants.minimum in body should be greater than or equal to 1",
+    },
+    {
+      says: "a number as text",
+      manifest: changed(federation, { "spec.training.steps": "twenty" }),
+      sentence: 'spec.training.steps in body must be of type integer: "string"',
+    },
+    {
+      says: "a deadline without unit",
+      manifest: changed(federation, { "spec.deadlines.training": "120" }),
+      sentence: `spec.deadlines.training: Invalid value: "120": ${NOT_A_DURATION}`,
+    },
+    {
+      says: "a deadline of two months",
+      manifest: changed(federation, { "spec.deadlines.training": "1440h" }),
+      sentence: `spec.deadlines.training: Invalid value: "1440h": ${NOT_A_DURATION}`,
+    },
+    {
+      says: "a deadline that is over at once",
+      manifest: changed(federation, { "spec.deadlines.accept": "0s" }),
+      sentence: `spec.deadlines.accept: Invalid value: "0s": ${NOT_A_DURATION}`,
+    },
+    {
+      says: "a float",
+      manifest: changed(federation, { "spec.aggregation.clipNorm": 1.5 }),
+      sentence: 'spec.aggregation.clipNorm in body must be of type string: "number"',
+    },
+    {
+      says: "a learning rate that is no number",
+      manifest: changed(federation, { "spec.training.learningRate": "fast" }),
+      sentence: `spec.training.learningRate: Invalid value: "fast": ${NOT_A_DECIMAL}`,
+    },
+    {
+      says: "a clip of zero",
+      manifest: changed(federation, { "spec.aggregation.clipNorm": "0.0" }),
+      sentence: `spec.aggregation.clipNorm: Invalid value: "0.0": ${NOT_A_DECIMAL}`,
+    },
+    {
+      says: "memory in another notation",
+      manifest: changed(federation, { "spec.training.resources.memory": "16GB" }),
+      sentence:
+        'spec.training.resources.memory: Invalid value: "16GB": must be an amount above zero in the notation of Kubernetes, such as "16Gi", "500m" or "4"',
+    },
+    {
+      says: "a GPU resource without domain",
+      manifest: changed(federation, { "spec.training.resources.gpuResourceName": "gpu" }),
+      sentence: 'Invalid value: "gpu": must be the name of an extended resource, such as nvidia.com/gpu',
+    },
+    {
+      says: "a short digest",
+      manifest: changed(federation, { "spec.baseModel.digest": "sha256:abc" }),
+      sentence: 'spec.baseModel.digest: Invalid value: "sha256:abc": must be sha256: and 64 lower-case hexadecimal digits',
+    },
+    {
+      says: "a repository with a tag",
+      manifest: changed(federation, { "spec.publish.oci.repository": "registry.example/a/b:v1" }),
+      sentence: "must be registry/repository in lower case without scheme, tag or digest, such as registry.example/adapters/clinic-notes",
+    },
+    {
+      says: "an aggregation rule of a later version",
+      manifest: changed(federation, { "spec.aggregation.rule": "krum" }),
+      sentence: 'spec.aggregation.rule: Unsupported value: "krum": supported values: "mean"',
+    },
+    {
+      says: "the same module twice",
+      manifest: changed(federation, { "spec.adapter.targetModules": ["q_proj", "q_proj"] }),
+      sentence: 'spec.adapter.targetModules[1]: Duplicate value: "q_proj"',
+    },
+    {
+      says: "In without values",
+      manifest: changed(federation, {
+        "spec.participants.selector": { matchExpressions: [{ key: "sector", operator: "In" }] },
+      }),
+      sentence: "In and NotIn need values; Exists and DoesNotExist take none",
+    },
+    {
+      says: "a Federation name whose Jobs would be too long",
+      manifest: changed(federation, { "metadata.name": "f".repeat(25) }),
+      sentence: "metadata.name must have at most 24 lower-case letters, digits and dashes, because its rounds are named <name>-r<number>",
+    },
+    {
+      says: "a FederationRound name whose Jobs would be too long",
+      manifest: changed(round, { "metadata.name": "r".repeat(32) }),
+      sentence: "metadata.name must have at most 31 lower-case letters, digits and dashes, because its Jobs are named <name>-<participant>-<attempt>",
+    },
+    {
+      says: "a Participant name whose Jobs would be too long",
+      manifest: changed(participant, { "metadata.name": "p".repeat(23) }),
+      sentence: "metadata.name must have at most 22 lower-case letters, digits and dashes, because its Jobs are named <round>-<name>-<attempt>",
+    },
+    {
+      says: "a name with a dot, which no hostname takes",
+      manifest: changed(participant, { "metadata.name": "clinic.a" }),
+      sentence: "metadata.name must have at most 22 lower-case letters, digits and dashes",
+    },
+    {
+      says: "a round of no federation",
+      manifest: changed(round, { spec: {} }),
+      sentence: "spec.federation: Required value",
+    },
+    {
+      says: "a wrong override",
+      manifest: changed(round, { "spec.deadlines.accept": "soon" }),
+      sentence: `spec.deadlines.accept: Invalid value: "soon": ${NOT_A_DURATION}`,
+    },
+    {
+      says: "a key that is no Ed25519 key",
+      manifest: changed(participant, { spec: { identity: { ed25519: "c2hvcnQ=", enrolment: 1 } } }),
+      sentence: 'spec.identity.ed25519: Invalid value: "c2hvcnQ=": must be the 32 bytes of an Ed25519 public key in base64',
+    },
+    {
+      says: "an identity of a later enrolment",
+      manifest: changed(participant, { spec: { identity: { ed25519: `${"A".repeat(43)}=`, enrolment: 2 } } }),
+      sentence: "spec.identity.enrolment cannot be above spec.enrolment; raise spec.enrolment first",
+    },
+    {
+      says: "an AdapterVersion under another name",
+      manifest: changed(adapterVersion, { "metadata.name": "clinic-notes-v4" }),
+      sentence: "metadata.name must be <spec.federation>-v<spec.version>",
+    },
+    {
+      says: "an AdapterVersion by tag",
+      manifest: changed(adapterVersion, { "spec.reference": "registry.example/adapters/clinic-notes:v3" }),
+      sentence: "spec.reference must end with @ and spec.digest",
+    },
+    {
+      says: "an AdapterVersion that is its own parent",
+      manifest: changed(adapterVersion, { "spec.parent": 3 }),
+      sentence: "spec.parent must be an earlier version",
+    },
+  ])("$says", async ({ manifest, sentence }) => {
+    const printed = await apply(manifest, "--dry-run=server");
+    expect(printed.ok).toBe(false);
+    expect(printed.stderr).toContain(`The ${manifest.kind} "${manifest.metadata.name}" is invalid:`);
+    expect(printed.stderr).toContain(sentence);
+  });
+});
+
+describe("a field whose feature does not exist yet is refused, not ignored", () => {
+  test.each<{ manifest: Manifest; field: string }>([
+    ...[
+      "retries",
+      "suspend",
+      "activeVersion",
+      "evaluation",
+      "differentialPrivacy",
+      "training.epochs",
+      "training.proximalTerm",
+      "training.learningRateSchedule",
+      "participants.sample",
+      "deadlines.evaluation",
+      "aggregation.serverOptimizer",
+      "aggregation.ring",
+      "aggregation.cohortSize",
+      "publish.sign",
+      "publish.apply",
+    ].map((field) => ({ field: `spec.${field}`, manifest: changed(federation, { [`spec.${field}`]: "x" }) })),
+    ...["interval", "historyLimit"].map((field) => ({
+      field: `spec.rounds.${field}`,
+      manifest: changed(federation, { "spec.rounds": { count: 1, [field]: 1 } }),
+    })),
+    ...["cancel", "retries", "evaluation", "baseModel", "aggregation.privacy", "aggregation.rule"].map((field) => ({
+      field: `spec.${field}`,
+      manifest: changed(round, { [`spec.${field}`]: "x" }),
+    })),
+    { field: "spec.epsilonSpent", manifest: changed(adapterVersion, { "spec.epsilonSpent": "1" }) },
+    { field: "spec.nodeSelector", manifest: changed(participant, { "spec.nodeSelector": "x" }) },
+  ])("$manifest.kind $field", async ({ manifest, field }) => {
+    const printed = await apply(manifest, "--dry-run=server");
+    expect(printed.ok).toBe(false);
+    expect(printed.stderr).toContain(`strict decoding error: unknown field "${field}"`);
+  });
+});
+
+describe("what the API server makes of an object", () => {
+  const get = async (what: string[]) => JSON.parse((await run(["get", ...what, "-o", "json"])).stdout);
+
+  test("defaults are filled in where the object is kept", async () => {
+    await apply(federation);
+    const { spec, status } = await get(["fed", "clinic-notes"]);
+    expect(spec.training).toMatchObject({ task: "instruction", batchSize: 4, learningRate: "5e-5", resources: { gpus: 1 } });
+    expect(spec.adapter).toEqual({ rank: 8, alpha: 16, targetModules: ["q_proj", "v_proj"] });
+    expect(spec.deadlines).toEqual({ accept: "15m", training: "2h", aggregation: "10m" });
+    expect(spec.aggregation).toMatchObject({ privacy: "trusted", rule: "mean", exampleCap: 1000, clipNorm: "1.0" });
+    expect(status).toEqual({ observedGeneration: -1 });
+  });
+
+  test("an override stays what it was: nothing is filled in", async () => {
+    await apply(changed(round, { "spec.training": { steps: 40, resources: {} } }));
+    const { spec } = await get(["fr", "by-hand"]);
+    expect(spec).toEqual({ federation: "clinic-notes", training: { steps: 40, resources: {} } });
+  });
+
+  test("a Participant without spec gets one", async () => {
+    await apply(participant);
+    expect((await get(["part", "clinic-a"])).spec).toEqual({ enrolment: 1, suspended: false });
+  });
+
+  test("`kubectl get rondo` lists all four kinds under their columns", async () => {
+    await apply(adapterVersion);
+    const { stdout } = await run(["get", "rondo"]);
+    const heads = stdout.split("\n").filter((line) => line.startsWith("NAME"));
+    expect(heads.map((line) => line.trim().split(/\s+/).slice(1))).toEqual([
+      ["FEDERATION", "VERSION", "PHASE", "PARENT", "AGE"],
+      ["FEDERATION", "PHASE", "CONTRIBUTIONS", "ADAPTER", "AGE"],
+      ["READY", "VERSION", "SUCCEEDED", "FAILED", "CURRENT", "AGE"],
+      ["ENROLLED", "CONNECTED", "GPUS", "SUSPENDED", "AGE"],
+    ]);
+    expect(stdout).toMatch(/adapterversion.rondo.dev\/clinic-notes-v3\s+clinic-notes\s+3\s+2\s/);
+  });
+
+  test("short names work", async () => {
+    expect(await run(["get", "fed,fr,part,av"])).toMatchObject({ ok: true });
+  });
+});
+
+describe("what may change later", () => {
+  const patch = (what: string[], body: unknown, ...flags: string[]) =>
+    run(["patch", ...what, "--type=merge", "-p", JSON.stringify(body), ...flags]);
+  const activeAdapter = {
+    version: 0,
+    name: "changing-v0",
+    digest: `sha256:${"0".repeat(64)}`,
+    reference: `r.example/a/b@sha256:${"0".repeat(64)}`,
+  };
+
+  test("a Federation's model and rank, but not after its first adapter is active", async () => {
+    await apply(changed(federation, { "metadata.name": "changing" }));
+    const rank = { spec: { adapter: { rank: 16 } } };
+    const model = { spec: { baseModel: { name: "other" } } };
+    expect(await patch(["fed", "changing"], rank)).toMatchObject({ ok: true });
+    expect(await patch(["fed", "changing"], { status: { activeAdapter } }, "--subresource=status")).toMatchObject({ ok: true });
+
+    const because = "while status.activeAdapter exists, because earlier versions would not fit; create a new Federation instead";
+    expect((await patch(["fed", "changing"], { spec: { adapter: { rank: 4 } } })).stderr).toContain(
+      `spec.adapter.rank cannot change ${because}`,
+    );
+    expect((await patch(["fed", "changing"], model)).stderr).toContain(`spec.baseModel cannot change ${because}`);
+    expect(await patch(["fed", "changing"], { spec: { training: { steps: 5 }, adapter: { alpha: 8 } } })).toMatchObject({ ok: true });
+  });
+
+  test("nothing of a round", async () => {
+    await apply(changed(round, { "metadata.name": "fixed" }));
+    const printed = await patch(["fr", "fixed"], { spec: { training: { steps: 1 } } });
+    expect(printed.stderr).toContain("a round's spec cannot change; create a new FederationRound with the wanted settings");
+  });
+
+  test("nothing of an AdapterVersion", async () => {
+    await apply(changed(adapterVersion, { "metadata.name": "clinic-notes-v9", "spec.version": 9 }));
+    expect((await patch(["av", "clinic-notes-v9"], { spec: { contributors: 5 } })).stderr).toContain(
+      "an AdapterVersion cannot change",
+    );
+  });
+
+  test("a Participant's identity, only together with a higher enrolment", async () => {
+    const key = (letter: string) => `${letter.repeat(43)}=`;
+    const identity = (letter: string, enrolment: number) => ({ spec: { identity: { ed25519: key(letter), enrolment } } });
+    const only = "spec.identity changes only to a higher enrolment that equals spec.enrolment; raise spec.enrolment first";
+    const clinic = ["part", "clinic-b"];
+    await apply(changed(participant, { "metadata.name": "clinic-b" }));
+
+    expect(await patch(clinic, identity("A", 1))).toMatchObject({ ok: true });
+    expect((await patch(clinic, identity("B", 1))).stderr).toContain(only);
+    expect((await patch(clinic, { spec: { identity: null } })).stderr).toContain("spec.identity cannot be removed");
+    expect(await patch(clinic, { spec: { enrolment: 2 } })).toMatchObject({ ok: true });
+    expect((await patch(clinic, identity("B", 1))).stderr).toContain(only);
+    expect(await patch(clinic, identity("B", 2))).toMatchObject({ ok: true });
+    expect((await patch(clinic, { spec: { enrolment: 1 } })).stderr).toContain(
+      "spec.enrolment can only rise, or an old key could come back",
+    );
+  });
+});
