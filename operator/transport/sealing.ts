@@ -50,6 +50,11 @@ export function sealedLength(plaintextBytes: number): number {
   return ENC_BYTES + plaintextBytes + TAG_BYTES * Math.max(1, Math.ceil(plaintextBytes / PLAINTEXT_BYTES));
 }
 
+/** Bytes of plaintext in a sealed file of so many bytes, if it is whole: the inverse of sealedLength(). */
+export function plaintextLength(sealedBytes: number): number {
+  return sealedBytes - ENC_BYTES - TAG_BYTES * Math.max(1, Math.ceil((sealedBytes - ENC_BYTES) / RECORD_BYTES));
+}
+
 /**
  * Seals the file `source` into the new file `destination` (0600, synced before this resolves).
  * @param publicKey  `sealing.publicKey` of the plan, 32 bytes
