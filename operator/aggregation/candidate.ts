@@ -1,4 +1,5 @@
 /** The candidate adapter: parent + Σ(weight · delta) / Σ weight, chunk by chunk, rounded once to float32. */
+import { countNonFinite } from "./finite.ts";
 
 /**
  * @param parent       a chunk of the parent adapter
@@ -17,11 +18,6 @@ export function addMean(
   if (parent.length !== out.length || at < 0 || at + parent.length > sum.length) {
     throw new RangeError(`a chunk of ${parent.length} at ${at} does not fit a sum of ${sum.length}`);
   }
-  let nonFinite = 0;
-  for (let i = 0, j = at; i < out.length; i++, j++) {
-    const value = Math.fround(parent[i]! + sum[j]! / totalWeight);
-    out[i] = value;
-    if (value - value !== 0) nonFinite++;
-  }
-  return nonFinite;
+  for (let i = 0, j = at; i < out.length; i++, j++) out[i] = parent[i]! + sum[j]! / totalWeight;
+  return countNonFinite(out);
 }

@@ -3,6 +3,7 @@
  * Holds: functions work on chunks, so that neither side ever holds more than one; a fault names the tensor.
  * Does not: read files or widen types (publish/safetensors.ts gives float32), nor clip (clip.ts).
  */
+import { countNonFinite } from "./finite.ts";
 
 /** A row of the plan's tensor table. */
 export interface TableTensor {
@@ -44,13 +45,8 @@ export function subtract(trained: Float32Array, parent: Float32Array, out: Float
   if (trained.length !== parent.length || trained.length !== out.length) {
     throw new RangeError(`lengths differ: ${trained.length}, ${parent.length}, ${out.length}`);
   }
-  let nonFinite = 0;
-  for (let i = 0; i < out.length; i++) {
-    const difference = Math.fround(trained[i]! - parent[i]!);
-    out[i] = difference;
-    if (difference - difference !== 0) nonFinite++;
-  }
-  return nonFinite;
+  for (let i = 0; i < out.length; i++) out[i] = trained[i]! - parent[i]!;
+  return countNonFinite(out);
 }
 
 /** One sentence for status; a person at the site can act on it. */

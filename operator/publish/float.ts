@@ -1,7 +1,7 @@
 /**
- * The bytes of safetensors values as float32, and whether they are finite.
+ * The bytes of safetensors values as float32.
  * Holds: F16 and BF16 widen exactly (subnormals, infinities and NaN included); bytes are little-endian, as the format is.
- * Does not: narrow. Rondo computes and publishes in float32.
+ * Does not: narrow (Rondo computes and publishes in float32), or ask whether values are finite (aggregation/finite.ts).
  */
 import { BYTES_PER_VALUE, type Dtype } from "./safetensors-header.ts";
 
@@ -25,16 +25,6 @@ export function widen(dtype: Dtype, bytes: Uint8Array, out: Float32Array): void 
   }
   const table = float16Table();
   for (let i = 0; i < halves.length; i++) bits[i] = table[halves[i]!]!;
-}
-
-/** How many values are NaN or infinite. */
-export function countNonFinite(values: Float32Array): number {
-  let count = 0;
-  for (let i = 0; i < values.length; i++) {
-    const value = values[i]!;
-    if (value - value !== 0) count++; // NaN for NaN and for both infinities
-  }
-  return count;
 }
 
 function alignedHalves(bytes: Uint8Array): Uint16Array {

@@ -6,9 +6,10 @@
  */
 import { createHash } from "node:crypto";
 import { createReadStream, createWriteStream } from "node:fs";
-import { open, rename, rm, stat } from "node:fs/promises";
+import { rename, rm, stat } from "node:fs/promises";
 import { pipeline } from "node:stream/promises";
 import { BoundedHash } from "./bounded-hash.ts";
+import { ChunkedUpload, locationOf, withDigest } from "./chunked-upload.ts";
 import type { Credentials } from "./credentials.ts";
 import { PublishFault } from "./fault.ts";
 import type { Repository } from "./reference.ts";
@@ -74,13 +75,25 @@ export class OciRepository {
    * @throws PublishFault
    */
   async pushBlob(descriptor: Descriptor, blob: Blob, mountFrom?: string): Promise<number> {
-    return await this.#http.retrying(async () => {
+    let upload: ChunkedUpload | undefined;
+    return await this.#http.retrying(async (progress) => {
       if (await this.hasBlob(descriptor.digest)) return 0;
-      const started = await this.#startUpload(descriptor.digest, mountFrom);
-      if (started.status === 201) return 0; // mounted
-      const location = this.#location(started);
-      if (descriptor.size <= this.#chunkBytes) await this.#finish(location, descriptor, blob);
-      else await this.#sendChunks(location, descriptor, blob, minimumChunk(started));
+      if (upload === undefined) {
+        const started = await this.#startUpload(descriptor.digest, mountFrom);
+        if (started.status === 201) return 0; // mounted
+        if (descriptor.size <= this.#chunkBytes) {
+          await this.#finish(locationOf(started, this.name), descriptor, blob);
+          return descriptor.size;
+        }
+        const settings = { http: this.#http, name: this.name, chunkBytes: this.#chunkBytes };
+        upload = new ChunkedUpload(settings, started, descriptor, blob);
+      }
+      try {
+        await upload.send(progress);
+      } catch (error) {
+        if (error instanceof PublishFault && error.status === 404) upload = undefined; // forgotten: begin anew
+        throw error;
+      }
       return descriptor.size;
     });
   }
@@ -183,58 +196,6 @@ export class OciRepository {
     });
   }
 
-  async #sendChunks(start: URL, descriptor: Descriptor, blob: Blob, minimumBytes: number): Promise<void> {
-    const length = Math.max(this.#chunkBytes, minimumBytes);
-    let location = start;
-    let offset = 0;
-    while (offset < descriptor.size) {
-      const chunk = await slice(blob, offset, Math.min(length, descriptor.size - offset));
-      const sent = await this.#sendChunk(location, offset, chunk);
-      location = sent.location;
-      offset = sent.offset;
-    }
-    const end = withDigest(location, descriptor.digest);
-    await this.#http.send({
-      method: "PUT",
-      url: end,
-      action: "push",
-      headers: { "content-length": "0" },
-      accept: [201],
-    });
-  }
-
-  /** One PATCH; when its answer was lost or the registry holds another offset, asks where to go on (the specification's resume). */
-  async #sendChunk(location: URL, offset: number, chunk: Uint8Array): Promise<{ location: URL; offset: number }> {
-    const end = offset + chunk.length;
-    try {
-      const answer = await this.#http.send({
-        method: "PATCH",
-        url: location,
-        action: "push",
-        headers: { "content-type": "application/octet-stream", "content-range": `${offset}-${end - 1}` },
-        body: chunk,
-        accept: [202, 416],
-      });
-      if (answer.status === 202) return { location: this.#location(answer), offset: end };
-    } catch (error) {
-      if (!(error instanceof PublishFault && error.transient)) throw error;
-    }
-    return await this.#http.retrying(async () => {
-      const answer = await this.#http.send({ method: "GET", url: location, action: "push", accept: [204] });
-      const last = /^(?:bytes=)?0-(\d+)$/.exec(answer.header("range") ?? "")?.[1];
-      // distribution says "0-0" for an upload of nothing as for one byte; nobody sends chunks of one byte.
-      const held = last === undefined || last === "0" ? 0 : Number(last) + 1;
-      if (held > end) throw new PublishFault("Refused", `${this.name} holds more of an upload than was sent`);
-      return { location: this.#location(answer), offset: held };
-    });
-  }
-
-  #location(answer: Answer): URL {
-    const location = answer.header("location");
-    if (location === undefined) throw new PublishFault("Refused", `${this.name} gave an upload no location`);
-    return new URL(location, answer.url);
-  }
-
   #blob(digest: string): string {
     return `/v2/${this.#repository}/blobs/${digest}`;
   }
@@ -254,25 +215,4 @@ export async function describeFile(file: string, mediaType: string): Promise<Des
   const hash = createHash("sha256");
   await pipeline(createReadStream(file, { highWaterMark: 1 << 20 }), hash);
   return { mediaType, digest: `sha256:${hash.digest("hex")}`, size };
-}
-
-async function slice(blob: Blob, offset: number, length: number): Promise<Uint8Array> {
-  if ("bytes" in blob) return blob.bytes.subarray(offset, offset + length);
-  await using file = await open(blob.file, "r");
-  const bytes = Buffer.alloc(length);
-  const { bytesRead } = await file.read(bytes, 0, length, offset);
-  if (bytesRead !== length) throw new Error(`${blob.file} became shorter while it was sent`);
-  return bytes;
-}
-
-/** Some registries put state into the query of a location: it is kept. */
-function withDigest(location: URL, digest: string): URL {
-  const url = new URL(location);
-  url.searchParams.set("digest", digest);
-  return url;
-}
-
-function minimumChunk(answer: Answer): number {
-  const bytes = Number(answer.header("oci-chunk-min-length") ?? 0);
-  return Number.isSafeInteger(bytes) && bytes > 0 ? Math.min(bytes, 64 << 20) : 0;
 }

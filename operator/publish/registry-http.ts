@@ -72,11 +72,16 @@ export class RegistryHttp {
     this.#tokens = new TokenService(options);
   }
 
-  /** Repeats `work` while it ends in a transient fault: full jitter, so that many operators do not come back together. */
-  async retrying<T>(work: () => Promise<T>): Promise<T> {
+  /**
+   * Repeats `work` while it ends in a transient fault, with jitter, so that many operators do not come back together.
+   * @param work  may say that it got further: then the attempts count anew
+   */
+  async retrying<T>(work: (progress: () => void) => Promise<T>): Promise<T> {
     for (let attempt = 1; ; attempt++) {
       try {
-        return await work();
+        return await work(() => {
+          attempt = 1;
+        });
       } catch (error) {
         if (!(error instanceof PublishFault && error.transient) || attempt >= this.#retry.attempts) throw error;
         const ceiling = Math.min(this.#retry.firstDelayMs * 2 ** (attempt - 1), this.#retry.maxDelayMs);
@@ -202,6 +207,9 @@ export class RegistryHttp {
         `registry ${registry} does not let us ${what} ${repository} ${who}`,
         status,
       );
+    }
+    if (status === 404 && call.url !== undefined) {
+      return new PublishFault("RegistryUnreachable", `registry ${registry} lost an unfinished upload`, status);
     }
     if (status === 404) {
       return new PublishFault(
