@@ -197,7 +197,8 @@ export class WatchCache<T extends KubeObject> {
   /** From a watch: what is older than what put() brought is old news. */
   #update(object: T): void {
     const known = this.#objects.get(keyOf(object));
-    const isStale = known?.metadata.uid === object.metadata.uid && isOlder(versionOf(object), versionOf(known));
+    const isSame = known !== undefined && known.metadata.uid === object.metadata.uid;
+    const isStale = isSame && isOlder(versionOf(object), versionOf(known));
     if (!isStale) this.#set(object);
   }
 
