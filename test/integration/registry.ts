@@ -13,6 +13,8 @@ import { setTimeout as sleep } from "node:timers/promises";
 export interface RegistryOptions {
   /** Asks for REGISTRY_USER and REGISTRY_PASSWORD, for reading too. */
   authenticated?: boolean;
+  /** Takes tokens of this service instead, signed with a key whose certificate is in the file. */
+  tokens?: { realm: string; service: string; issuer: string; rootcertbundle: string };
 }
 
 export const REGISTRY_USER = "publisher";
@@ -36,7 +38,10 @@ export async function startRegistry(options: RegistryOptions = {}): Promise<Regi
   const storage = join(folder, "storage");
   const config = join(folder, "config.yml");
   await writeFile(join(folder, "htpasswd"), HTPASSWD);
-  await writeFile(config, configuration(port, storage, options.authenticated ? join(folder, "htpasswd") : undefined));
+  const auth = options.authenticated
+    ? { htpasswd: { realm: "rondo tests", path: join(folder, "htpasswd") } }
+    : options.tokens && { token: options.tokens };
+  await writeFile(config, configuration(port, storage, auth));
   let child: ChildProcess | undefined;
 
   async function start(): Promise<void> {
@@ -66,15 +71,14 @@ export async function startRegistry(options: RegistryOptions = {}): Promise<Regi
   };
 }
 
-function configuration(port: number, storage: string, htpasswd: string | undefined): string {
-  const auth = htpasswd === undefined ? {} : { auth: { htpasswd: { realm: "rondo tests", path: htpasswd } } };
+function configuration(port: number, storage: string, auth: object | undefined): string {
   // JSON is YAML.
   return JSON.stringify({
     version: 0.1,
     log: { level: "error", accesslog: { disabled: true } },
     storage: { filesystem: { rootdirectory: storage }, delete: { enabled: true } },
     http: { addr: `127.0.0.1:${port}`, secret: "only-for-tests" },
-    ...auth,
+    ...(auth && { auth }),
   });
 }
 
