@@ -13,7 +13,7 @@ const STATE_ROOT = "/var/lib/rondo-clusters";
 /** Sockets, process records: worthless after a reboot. */
 const RUN_ROOT = "/run/rondo-clusters";
 
-export const cacheDir = process.env.RONDO_CACHE ?? join(homedir(), ".cache", "rondo");
+export const cacheDir = process.env.RONDO_CACHE ?? join(process.env.XDG_CACHE_HOME ?? join(homedir(), ".cache"), "rondo");
 export const binDir = join(cacheDir, "bin");
 export const imagesDir = join(cacheDir, "images");
 
