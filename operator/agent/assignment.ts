@@ -1,0 +1,150 @@
+/**
+ * What one assignment does next: a function of its durable record and of what is seen now. States and arrows: record.ts.
+ * Holds: pure, so that a restart at any instruction decides as if nothing had happened; each wait has an instant at which it ends.
+ * Does not: do it (work.ts).
+ */
+import { type JobObservation, sentence } from "../trainer/observe-job.ts";
+import { type Assignment, type AssignmentState, hasEnded } from "./record.ts";
+
+export interface Facts {
+  nowMs: number;
+  /** Only in JobCreated and Training. */
+  job?: JobObservation;
+  /** Since when the observation has been hopeless without a break. */
+  hopelessSinceMs?: number;
+  /** The operator says that the round is over for this site. */
+  cancelled?: { reason: string; message: string };
+  /** Why the last try of a step failed, where it may be tried again. */
+  problem?: { reason: string; message: string };
+}
+
+export type Step =
+  /** Fetch the parent, create Secret and Job, and enter JobCreated. */
+  | { do: "start" }
+  /** Look again when something changes, and at this instant. */
+  | { do: "wait"; untilMs: number }
+  /** Persist this state and decide again. */
+  | { do: "enter"; state: AssignmentState }
+  /** Delta, clip, seal; enter Sealed. */
+  | { do: "seal" }
+  /** Upload until the receipt; enter Contributed. */
+  | { do: "upload" }
+  /** Of an ended assignment: delete Job, Secret, files and token; give the operator the last word. */
+  | { do: "finish"; clean: boolean; tell: boolean }
+  | { do: "nothing" };
+
+/** kubelet tries a pull again after 10 s: one hiccup of a registry is forgiven, a wrong image is not waited for. */
+export const HOPELESS_PATIENCE_MS = 20_000;
+
+/** The scheduler has had no answer, or a refusal: the pod is on no node. */
+const NOT_PLACED = new Set(["Unschedulable", "SchedulingGated", "PodPending", "Suspended", "SchedulerError"]);
+
+export function decide(assignment: Assignment, facts: Facts): Step {
+  const { state, deadlines } = assignment;
+  if (hasEnded(assignment)) {
+    const step = { do: "finish", clean: !assignment.cleaned, tell: !assignment.told } as const;
+    return step.clean || step.tell ? step : { do: "nothing" };
+  }
+  if (facts.cancelled) return { do: "enter", state: { kind: "Cancelled", ...facts.cancelled } };
+  switch (state.kind) {
+    case "Accepted":
+      if (facts.nowMs < deadlines.acceptMs) return { do: "start" };
+      return facts.problem ? fail(facts.problem.reason, facts.problem.message) : fail("DeadlineExceeded", LATE_START);
+    case "JobCreated":
+    case "Training":
+      return followJob(assignment, facts);
+    case "Trained":
+      return facts.nowMs >= deadlines.aggregationMs ? fail("UploadLate", LATE_UPLOAD) : { do: "seal" };
+    case "Sealed":
+      return facts.nowMs >= deadlines.aggregationMs ? fail("UploadLate", LATE_UPLOAD) : { do: "upload" };
+    default:
+      return { do: "nothing" };
+  }
+}
+
+const LATE_START = "the accept deadline passed before the trainer's Job could be created";
+const LATE_UPLOAD = "the aggregation deadline passed before the operator had the contribution";
+
+/** Trained is not entered here: the task API does that, before it answers the trainer. */
+function followJob(assignment: Assignment, facts: Facts): Step {
+  const { deadlines } = assignment;
+  const { job, nowMs } = facts;
+  if (nowMs >= deadlines.trainingMs) {
+    // A pod that never ran has a better reason than the deadline it missed.
+    const stuck = job?.state === "Scheduling" && job.message !== "";
+    return stuck
+      ? fail(job.reason, job.message)
+      : fail("DeadlineExceeded", "the trainer did not end by the training deadline and was stopped");
+  }
+  switch (job?.state) {
+    case undefined:
+      return { do: "wait", untilMs: deadlines.trainingMs };
+    case "Missing":
+      return fail("JobDeleted", "the trainer's Job was deleted at the site before it ended");
+    case "Failed":
+      return fail(job.reason, job.message);
+    case "Succeeded":
+      return fail(
+        "NoResult",
+        "the trainer ended without delivering a result; its image must keep the trainer contract",
+      );
+    case "Running":
+      if (assignment.state.kind === "JobCreated") return { do: "enter", state: { kind: "Training" } };
+      return { do: "wait", untilMs: deadlines.trainingMs };
+    case "Scheduling":
+      return followScheduling(assignment, job, facts);
+  }
+}
+
+function followScheduling(assignment: Assignment, job: JobObservation, facts: Facts): Step {
+  const { acceptMs, trainingMs } = assignment.deadlines;
+  if (job.hopeless) {
+    const givenUpMs = (facts.hopelessSinceMs ?? facts.nowMs) + HOPELESS_PATIENCE_MS;
+    if (facts.nowMs >= givenUpMs) return fail(job.reason, job.message);
+    return { do: "wait", untilMs: Math.min(givenUpMs, trainingMs) };
+  }
+  if (assignment.state.kind === "JobCreated" && (NOT_PLACED.has(job.reason) || job.reason === "PodRefused")) {
+    if (facts.nowMs < acceptMs) return { do: "wait", untilMs: acceptMs };
+    if (job.reason === "PodRefused") return fail(job.reason, job.message);
+    return fail("NoCapacity", job.message || "the trainer's pod was not scheduled by the accept deadline");
+  }
+  return { do: "wait", untilMs: trainingMs };
+}
+
+function fail(reason: string, message: string): Step {
+  return { do: "enter", state: { kind: "Failed", reason, message: sentence(message, "") } };
+}
+
+export interface TrainerReport {
+  state: "Scheduling" | "Training" | "Trained" | "Sharing";
+  reason: string;
+  message: string;
+  step: number;
+  steps: number;
+}
+
+/** What the operator is told meanwhile; undefined: nothing (not begun, or over). */
+export function report(
+  assignment: Assignment,
+  job: JobObservation | undefined,
+  progress: { step: number; steps: number },
+): TrainerReport | undefined {
+  const all = { reason: "", message: "", ...progress };
+  switch (assignment.state.kind) {
+    case "JobCreated":
+      return { ...all, state: "Scheduling", reason: job?.reason ?? "PodPending", message: job?.message ?? "" };
+    case "Training":
+      // A pod that has to start again is training all the same, for the round; the sentence says what happened.
+      return {
+        ...all,
+        state: "Training",
+        ...(job?.state === "Scheduling" ? { reason: job.reason, message: job.message } : {}),
+      };
+    case "Trained":
+      return { ...all, state: "Trained" };
+    case "Sealed":
+      return { ...all, state: "Sharing" };
+    default:
+      return undefined;
+  }
+}

@@ -1,0 +1,114 @@
+/**
+ * Turns a trained adapter into this site's contribution: checked against the plan, delta = trained − parent, clipped, weighted
+ * (secure-aggregation.md section 5; protocol.md "privacy: trusted").
+ * Holds: memory is a few chunks of 1 MiB whatever the adapter's size, and no chunk takes the event loop longer than a few milliseconds;
+ * the file appears whole and fsynced or not at all.
+ * Does not: seal it (transport/sealing.ts) or trust the trainer: a fault names the tensor, never a value.
+ */
+import { clipFactor, scale, squaredNorm } from "../aggregation/clip.ts";
+import { checkTensors, deltaSentence, subtract, type TableTensor } from "../aggregation/delta.ts";
+import { weightOf } from "../aggregation/weight.ts";
+import { openSafetensors, type SafetensorsFile, writeSafetensors } from "../publish/safetensors.ts";
+import { SafetensorsFault } from "../publish/safetensors-header.ts";
+import type { Plan } from "../round/plan.ts";
+
+/** What is wrong with an adapter, ready for the round's status. */
+export class AdapterFault extends Error {
+  override readonly name = "AdapterFault";
+  readonly reason: string;
+  constructor(reason: string, message: string) {
+    super(message);
+    this.reason = reason;
+  }
+}
+
+export interface DeltaOptions {
+  plan: Plan;
+  parentFile: string;
+  trainedFile: string;
+  deltaFile: string;
+  /** Examples trained on, as the trainer says. */
+  examples: number;
+}
+
+/** @throws AdapterFault when the adapter or its parent is not what the plan says */
+export async function makeDelta(options: DeltaOptions): Promise<{ weight: number; byteLength: number }> {
+  const { plan } = options;
+  await using parent = await openAdapter(options.parentFile, plan.tensors, "parent");
+  await using trained = await openAdapter(options.trainedFile, plan.tensors, "trained");
+  const factor = clipFactor(await squaredNormOf(plan.tensors, trained, parent), Number(plan.aggregation.clipNorm));
+  const weight = weightOf(plan.aggregation.weighting, options.examples, plan.aggregation.exampleCap);
+  const { byteLength } = await writeSafetensors(
+    options.deltaFile,
+    plan.tensors,
+    new Map([["weight", String(weight)]]),
+    async function* (tensor) {
+      for await (const { values } of differences(tensor.name, trained, parent)) {
+        scale(values, factor);
+        yield values;
+      }
+    },
+  );
+  return { weight, byteLength };
+}
+
+async function openAdapter(
+  file: string,
+  table: Plan["tensors"],
+  which: "parent" | "trained",
+): Promise<SafetensorsFile> {
+  let adapter: SafetensorsFile;
+  try {
+    adapter = await openSafetensors(file);
+  } catch (error) {
+    if (!(error instanceof SafetensorsFault)) throw error;
+    throw new AdapterFault(
+      "AdapterMalformed",
+      `the ${which} adapter is not a safetensors file that Rondo reads: ${error.message}`,
+    );
+  }
+  const fault = checkTensors(table, adapter.header.tensors);
+  if (!fault) return adapter;
+  await adapter.close();
+  if (which === "parent") {
+    throw new AdapterFault(
+      "ParentMismatch",
+      `the parent adapter is not the plan's: ${deltaSentence(fault).replace("trained", "parent")}`,
+    );
+  }
+  throw new AdapterFault(fault.code, deltaSentence(fault));
+}
+
+/** First pass: the norm over all tensors, and whether every value is finite. */
+async function squaredNormOf(
+  table: readonly TableTensor[],
+  trained: SafetensorsFile,
+  parent: SafetensorsFile,
+): Promise<number> {
+  let squared = 0;
+  for (const { name } of table) {
+    let nonFinite = 0;
+    for await (const chunk of differences(name, trained, parent)) {
+      nonFinite += chunk.nonFinite;
+      squared += squaredNorm(chunk.values);
+    }
+    if (nonFinite > 0) {
+      const fault = { code: "NonFinite", tensor: name, count: nonFinite } as const;
+      throw new AdapterFault(fault.code, deltaSentence(fault));
+    }
+  }
+  return squared;
+}
+
+/** trained − parent, chunk by chunk; each lies in the same buffer. */
+async function* differences(name: string, trained: SafetensorsFile, parent: SafetensorsFile) {
+  const tensor = trained.tensor(name)!;
+  const parentTensor = parent.tensor(name)!;
+  let buffer = new Float32Array(0);
+  for await (const { at, values } of trained.chunks(tensor)) {
+    if (buffer.length < values.length) buffer = new Float32Array(values.length);
+    const before = buffer.subarray(0, values.length);
+    await parent.read(parentTensor, at, before);
+    yield { values, nonFinite: subtract(values, before, values) };
+  }
+}

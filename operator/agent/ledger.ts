@@ -1,0 +1,107 @@
+/**
+ * What this agent has promised and done, on its journal: plans answered, one assignment per round and attempt, results.
+ * Specified: protocol.md ("its ledger"), secure-aggregation.md §6.4 (round numbers only rise).
+ * Holds: a method that resolves has its writes on disk; the first plan of a round and attempt is the only one (insert, never replaced).
+ * Does not: decide (policy.ts, assignment.ts).
+ */
+import { randomInt } from "node:crypto";
+import type { Journal, Write } from "../journal/journal.ts";
+import { type Plan, planSchema } from "../round/plan.ts";
+import type { Seen } from "./policy.ts";
+import { type Assignment, assignmentKey, assignmentSchema, hasEnded } from "./record.ts";
+
+/** Of one federation; older ones that have ended are forgotten, but for the highest round number. */
+const KEPT_ASSIGNMENTS = 200;
+const SPACE = { assignments: "assignments", plans: "plans", rounds: "highest-rounds", seeds: "seeds" } as const;
+/** Exact in JSON and in every reader of it. */
+const SEED_LIMIT = 2 ** 48 - 1;
+
+export class Ledger {
+  readonly #journal: Journal;
+
+  constructor(journal: Journal) {
+    this.#journal = journal;
+  }
+
+  async seen(work: { federation: string; round: number; attempt: number }): Promise<Seen> {
+    const highest = await this.#journal.get(SPACE.rounds, work.federation);
+    const assignment = await this.assignment(work);
+    return {
+      highestRound: highest ? Number(Buffer.from(highest).toString("utf8")) : 0,
+      ...(assignment ? { planHash: assignment.planHash } : {}),
+    };
+  }
+
+  /** The round's seed: drawn once, then the same for every attempt. */
+  async seed(work: { federation: string; round: number }): Promise<number> {
+    const key = `${work.federation}#${work.round}`;
+    const kept = await this.#journal.get(SPACE.seeds, key);
+    if (kept) return Number(Buffer.from(kept).toString("utf8"));
+    const seed = randomInt(SEED_LIMIT);
+    await this.#journal.commit([{ insert: { space: SPACE.seeds, key, value: bytes(String(seed)) } }]);
+    return seed;
+  }
+
+  /** A plan's answer, with the plan: durable before it is given. @throws JournalFault "Exists" when this round and attempt has one already */
+  async begin(assignment: Assignment, planBytes: Uint8Array, highestRound: number): Promise<void> {
+    const key = assignmentKey(assignment);
+    const round = Math.max(assignment.round, highestRound);
+    await this.#journal.commit([
+      { insert: { space: SPACE.assignments, key, value: encode(assignment) } },
+      { put: { space: SPACE.plans, key, value: planBytes } },
+      { put: { space: SPACE.rounds, key: assignment.federation, value: bytes(String(round)) } },
+    ]);
+    await this.#forget(assignment.federation);
+  }
+
+  async save(assignment: Assignment): Promise<void> {
+    await this.#journal.commit([
+      { put: { space: SPACE.assignments, key: assignmentKey(assignment), value: encode(assignment) } },
+    ]);
+  }
+
+  async assignment(work: { federation: string; round: number; attempt: number }): Promise<Assignment | undefined> {
+    const value = await this.#journal.get(SPACE.assignments, assignmentKey(work));
+    return value && decode(value);
+  }
+
+  async assignments(): Promise<Assignment[]> {
+    return (await this.#journal.entries(SPACE.assignments)).map(({ value }) => decode(value));
+  }
+
+  async plan(work: { federation: string; round: number; attempt: number }): Promise<Plan | undefined> {
+    const value = await this.#journal.get(SPACE.plans, assignmentKey(work));
+    return value && planSchema.parse(JSON.parse(Buffer.from(value).toString("utf8")));
+  }
+
+  async #forget(federation: string): Promise<void> {
+    const all = await this.#journal.entries(SPACE.assignments, `${federation}#`);
+    const old = all.slice(0, Math.max(0, all.length - KEPT_ASSIGNMENTS)).filter(({ value }) => {
+      const assignment = decode(value);
+      return hasEnded(assignment) && assignment.told && assignment.cleaned;
+    });
+    if (old.length === 0) return;
+    await this.#journal.commit(
+      old.flatMap(({ key, value }): Write[] => {
+        const { round } = decode(value);
+        return [
+          { remove: { space: SPACE.assignments, key } },
+          { remove: { space: SPACE.plans, key } },
+          { remove: { space: SPACE.seeds, key: `${federation}#${round}` } },
+        ];
+      }),
+    );
+  }
+}
+
+function encode(assignment: Assignment): Uint8Array {
+  return bytes(JSON.stringify(assignment));
+}
+
+function decode(value: Uint8Array): Assignment {
+  return assignmentSchema.parse(JSON.parse(Buffer.from(value).toString("utf8")));
+}
+
+function bytes(text: string): Uint8Array {
+  return new TextEncoder().encode(text);
+}

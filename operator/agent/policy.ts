@@ -1,0 +1,137 @@
+/**
+ * Whether this site takes part in a planned round: plan × site policy × what the ledger has seen → accept, or refuse with reason and sentence.
+ * Specified: protocol.md "A plan". The plan's signature and canonical form have been checked (transport).
+ * Holds: pure; a sentence names what is in the plan and the rule it breaks, never anything of the site's data.
+ */
+import type { Plan } from "../round/plan.ts";
+import type { SitePolicy } from "./config.ts";
+
+export type Verdict = { verdict: "accept" } | Refusal;
+export interface Refusal {
+  verdict: "refuse";
+  /** CamelCase; reaches the round's status. */
+  reason: string;
+  message: string;
+}
+
+/** What the ledger knows of the plan's federation. */
+export interface Seen {
+  /** Highest round number whose plan this agent has answered; 0: none. */
+  highestRound: number;
+  /** Hash of the plan already answered for this very round and attempt, hex. */
+  planHash?: string;
+}
+
+export interface Site {
+  participant: string;
+  /** Ed25519 public key, base64. */
+  identity: string;
+  policy: SitePolicy;
+}
+
+/**
+ * @param planHash    SHA-256 of the plan's bytes, hex
+ * @param trainingMs  the plan's training deadline by this agent's clock
+ */
+export function judge(
+  plan: Plan,
+  planHash: string,
+  site: Site,
+  seen: Seen,
+  time: { nowMs: number; trainingMs: number },
+): Verdict {
+  return (
+    judgeLedger(plan, planHash, seen) ??
+    judgePolicy(plan, site.policy) ??
+    judgePlan(plan, site) ??
+    (time.nowMs >= time.trainingMs
+      ? refuse("DeadlinePassed", "the training deadline had passed when the plan arrived")
+      : { verdict: "accept" })
+  );
+}
+
+function judgeLedger(plan: Plan, planHash: string, seen: Seen): Refusal | undefined {
+  if (seen.planHash !== undefined && seen.planHash !== planHash) {
+    return refuse(
+      "PlanChanged",
+      `a different plan for round ${plan.round}, attempt ${plan.attempt} was answered before`,
+    );
+  }
+  if (seen.planHash === undefined && plan.round <= seen.highestRound) {
+    return refuse(
+      "RoundTooOld",
+      `round ${plan.round} is not above ${seen.highestRound}, the highest this agent has seen`,
+    );
+  }
+  return undefined;
+}
+
+function judgePolicy(plan: Plan, policy: SitePolicy): Refusal | undefined {
+  const { image, resources } = plan.training;
+  if (!matchesAny(policy.federations, plan.federation)) {
+    return refuse("FederationNotAllowed", `policy: federation ${plan.federation} is not in the allow-list`);
+  }
+  if (!matchesAny(policy.images, image)) {
+    return refuse("ImageNotAllowed", `policy: image ${image} is not in the allow-list`);
+  }
+  if (!matchesAny(policy.baseModels, plan.baseModel.name)) {
+    return refuse("BaseModelNotAllowed", `policy: base model ${plan.baseModel.name} is not in the allow-list`);
+  }
+  if (!policy.privacy.includes(plan.aggregation.privacy)) {
+    return refuse("PrivacyNotAllowed", `policy: privacy mode ${plan.aggregation.privacy} is not allowed`);
+  }
+  if (plan.roster.length < policy.minParticipants) {
+    return refuse(
+      "TooFewParticipants",
+      `policy: ${plan.roster.length} invited, this site takes part with at least ${policy.minParticipants}`,
+    );
+  }
+  if (resources.gpus > policy.gpus.max) {
+    return refuse("TooManyGpus", `policy: ${resources.gpus} GPUs asked for, at most ${policy.gpus.max} are allowed`);
+  }
+  return undefined;
+}
+
+/** What no honest operator would plan; refused here because a site's files and memory hang on it. */
+function judgePlan(plan: Plan, site: Site): Refusal | undefined {
+  const own = plan.roster.find((member) => member.participant === site.participant);
+  if (own?.identity !== site.identity) {
+    return refuse("NotInRoster", "the plan's roster does not list this participant with this agent's identity");
+  }
+  for (const [index, tensor] of plan.tensors.entries()) {
+    const before = plan.tensors[index - 1];
+    if (before && Buffer.compare(Buffer.from(before.name), Buffer.from(tensor.name)) >= 0) {
+      return refuse("PlanMalformed", `the plan's tensor table is not ascending at ${tensor.name}`);
+    }
+  }
+  if (!(Number(plan.aggregation.clipNorm) > 0)) return refuse("PlanMalformed", "the plan's clipNorm is not above 0");
+  const { accept, training, aggregation } = plan.deadlines;
+  if (accept > training || training > aggregation)
+    return refuse("PlanMalformed", "the plan's deadlines are out of order");
+  return undefined;
+}
+
+function refuse(reason: string, message: string): Refusal {
+  return { verdict: "refuse", reason, message: message.length > 256 ? `${message.slice(0, 255)}…` : message };
+}
+
+/** `*` in a pattern stands for any characters, also none; everything else for itself. */
+export function matchesAny(patterns: readonly string[], text: string): boolean {
+  return patterns.some((pattern) => matches(pattern, text));
+}
+
+/** Not a regular expression: a site's pattern must not be able to hang its agent. */
+function matches(pattern: string, text: string): boolean {
+  const [head = "", ...rest] = pattern.split("*");
+  if (rest.length === 0) return pattern === text;
+  const tail = rest.pop() ?? "";
+  if (!text.startsWith(head) || text.length < head.length + tail.length || !text.endsWith(tail)) return false;
+  let at = head.length;
+  const end = text.length - tail.length;
+  for (const part of rest) {
+    const found = text.indexOf(part, at);
+    if (found < 0 || found + part.length > end) return false;
+    at = found + part.length;
+  }
+  return at <= end;
+}

@@ -1,0 +1,72 @@
+/**
+ * The durable record of one assignment: this site's part in one round, as it lies in the agent's ledger (ledger.ts).
+ * Holds: everything that decides what happens next is in here, in the cluster or in the work folder; a state carries what only it needs.
+ */
+import { z } from "zod";
+import { resultSchema } from "../trainer/task.ts";
+
+const instant = z.int().min(0);
+const reasoned = { reason: z.string(), message: z.string() };
+
+/**
+ * Accepted → JobCreated → Training → Trained → Sealed → Contributed; from any of the first five to Failed or Cancelled. Refused is an end of its own.
+ * - Accepted: the plan is durable and may be answered; no Job yet.
+ * - JobCreated: the Job was created and has not been seen running.
+ * - Training: it was; the accept deadline has nothing more to say.
+ * - Trained: the trained adapter is on disk and the trainer was told so; it will not be trained again.
+ * - Sealed: the file to upload is on disk; from here on exactly these bytes are uploaded.
+ */
+export const assignmentStateSchema = z.discriminatedUnion("kind", [
+  z.strictObject({ kind: z.literal("Accepted") }),
+  z.strictObject({ kind: z.literal("JobCreated") }),
+  z.strictObject({ kind: z.literal("Training") }),
+  z.strictObject({ kind: z.literal("Trained") }),
+  z.strictObject({ kind: z.literal("Sealed"), byteLength: z.int().min(1), root: z.string() }),
+  z.strictObject({ kind: z.literal("Contributed") }),
+  z.strictObject({ kind: z.literal("Refused"), ...reasoned }),
+  z.strictObject({ kind: z.literal("Failed"), ...reasoned }),
+  z.strictObject({ kind: z.literal("Cancelled"), ...reasoned }),
+]);
+export type AssignmentState = z.infer<typeof assignmentStateSchema>;
+
+export const assignmentSchema = z.strictObject({
+  schema: z.literal(1),
+  federation: z.string(),
+  round: z.int().min(1),
+  roundName: z.string(),
+  attempt: z.int().min(1),
+  purpose: z.literal("delta"),
+  participant: z.string(),
+  /** SHA-256 of the plan's bytes, hex. */
+  planHash: z.string(),
+  /** By this agent's clock: its time of receipt + (deadline − sent). */
+  deadlines: z.strictObject({ acceptMs: instant, trainingMs: instant, aggregationMs: instant }),
+  receivedMs: instant,
+  /** metadata.name of the trainer's Job. */
+  job: z.string(),
+  /** The trainer's seed: random, the same for every attempt of the round. */
+  seed: z.int().min(0),
+  /** Opens the task API to this round's trainer; erased when the assignment ends. */
+  token: z.string().optional(),
+  state: assignmentStateSchema,
+  stateSinceMs: instant,
+  /** The trainer's own words; stays at the site. */
+  result: resultSchema.optional(),
+  /** The operator has acknowledged the last word: refusal or failure. */
+  told: z.boolean(),
+  /** Job, Secret, token and files are gone. */
+  cleaned: z.boolean(),
+});
+export type Assignment = z.infer<typeof assignmentSchema>;
+
+export type EndKind = "Contributed" | "Refused" | "Failed" | "Cancelled";
+
+export function hasEnded(assignment: Assignment): boolean {
+  const { kind } = assignment.state;
+  return kind === "Contributed" || kind === "Refused" || kind === "Failed" || kind === "Cancelled";
+}
+
+/** What names an assignment in the ledger; sorts by federation, then by round. */
+export function assignmentKey(work: { federation: string; round: number; attempt: number }): string {
+  return `${work.federation}#${String(work.round).padStart(16, "0")}#${String(work.attempt).padStart(4, "0")}`;
+}
