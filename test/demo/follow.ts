@@ -1,0 +1,71 @@
+/**
+ * Follows the rounds of a federation live. States come from the FederationRound; each participant's loss comes from its own
+ * cluster (the trainer's last log line), because it never leaves there by any other way.
+ */
+import { setTimeout as wait } from "node:timers/promises";
+import { type FederationRound, isTerminal, type ParticipantStatusRow } from "../../operator/api/federation-round.ts";
+import { bold, dim, green, LiveLines, red, say, yellow } from "./progress.ts";
+
+export interface Follower {
+  /** Every round of the federation, in the order of their numbers. */
+  rounds(): Promise<FederationRound[]>;
+  /** The newest loss that the participant's trainer has printed for this Job; undefined: none yet. */
+  trainingLoss(participant: string, job: string): Promise<string | undefined>;
+}
+
+/**
+ * Returns when `count` rounds have ended, each shown line by line.
+ * @param limitMs gives up with an Error after this long without an end
+ */
+export async function followRounds(follower: Follower, count: number, limitMs: number): Promise<FederationRound[]> {
+  const lines = new LiveLines();
+  const untilMs = Date.now() + limitMs;
+  let shown = 0;
+  while (Date.now() < untilMs) {
+    const rounds = await follower.rounds();
+    for (const round of rounds.slice(shown)) {
+      lines.show([headline(round), ...(await Promise.all(participantsOf(round).map((row) => line(follower, row))))]);
+      if (!isTerminal(round.status.phase)) break;
+      lines.release();
+      outcome(round);
+      shown += 1;
+    }
+    if (shown >= count) return rounds.slice(0, count);
+    await wait(1000);
+  }
+  throw new Error(
+    `${shown} of ${count} rounds ended within ${Math.round(limitMs / 60_000)} minutes; look with kubectl get fr,part -o wide.`,
+  );
+}
+
+const participantsOf = (round: FederationRound) =>
+  [...(round.status.participants ?? [])].sort((a, b) => a.name.localeCompare(b.name));
+
+function headline({ metadata, status }: FederationRound): string {
+  const seconds = Math.round((Date.now() - Date.parse(status.phaseTimes?.[0]?.at ?? new Date().toISOString())) / 1000);
+  return `  ${bold(metadata.name ?? "")} ${status.phase ?? "Pending"} ${dim(`${status.contributions ?? ""} ${process.stdout.isTTY ? `${seconds} s` : ""}`)}`;
+}
+
+async function line(follower: Follower, row: ParticipantStatusRow): Promise<string> {
+  const loss = row.job ? await follower.trainingLoss(row.name, row.job).catch(() => undefined) : undefined;
+  const cells = [
+    row.name.padEnd(14),
+    paintState(row.state),
+    (row.progress ?? "").padStart(8),
+    loss ? `loss ${loss}` : "",
+  ];
+  return `    ${cells.join(" ")} ${dim(row.message ?? "")}`.trimEnd();
+}
+
+function paintState(state: ParticipantStatusRow["state"]): string {
+  const padded = state.padEnd(12);
+  if (state === "Contributed") return green(padded);
+  if (["Refused", "Excluded", "Lost", "Failed"].includes(state)) return red(padded);
+  return yellow(padded);
+}
+
+function outcome({ metadata, status }: FederationRound): void {
+  const succeeded = status.conditions?.find(({ type }) => type === "Succeeded");
+  const text = `${metadata.name} ${status.phase}: ${succeeded?.message ?? "no message"}`;
+  say(`  ${status.phase === "Succeeded" ? green("✓") : red("✗")} ${text}`);
+}
