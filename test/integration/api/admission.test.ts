@@ -1,24 +1,19 @@
 /**
  * What `kubectl apply` says to good and bad manifests of the four resources (docs/api.md), by a real API server and the real kubectl.
  */
-import { join } from "node:path";
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { type ApiServer, startApiServer } from "../api-server.ts";
+import { beforeAll, describe, expect, test } from "vitest";
+import { sharedApiServer } from "../shared-api-server.ts";
 import { kubectl, type Printed } from "./kubectl.ts";
 import { changed, good, type Manifest } from "./manifests.ts";
 
-const crds = join(import.meta.dirname, "../../../crds");
-let server: ApiServer;
-const run = (args: string[], stdin?: unknown): Promise<Printed> => kubectl(server.kubeconfig, args, stdin);
+let run: (args: string[], stdin?: unknown) => Promise<Printed>;
 const apply = (manifest: Manifest, ...flags: string[]) => run(["apply", "-f", "-", ...flags], manifest);
 
 beforeAll(async () => {
-  server = await startApiServer();
-  const printed = await run(["apply", "-f", crds]);
-  expect(printed.stderr).toBe("");
-  await run(["wait", "--for=condition=Established", "-f", crds]);
+  const server = await sharedApiServer();
+  const namespace = await server.createNamespace("admission");
+  run = (args, stdin) => kubectl(server.kubeconfig, ["-n", namespace, ...args], stdin);
 });
-afterAll(() => server?.stop());
 
 const { federation, round, participant, adapterVersion } = good;
 
@@ -31,7 +26,12 @@ describe("a good manifest is accepted", () => {
       says: "a Federation with every field",
       manifest: changed(federation, {
         "spec.baseModel.revision": "v1.2",
-        "spec.adapter": { rank: 16, alpha: 32, targetModules: ["q_proj"], initialFrom: { reference: "r.example/a/b:v3" } },
+        "spec.adapter": {
+          rank: 16,
+          alpha: 32,
+          targetModules: ["q_proj"],
+          initialFrom: { reference: "r.example/a/b:v3" },
+        },
         "spec.training": {
           image: "r.example/trainer@sha256:00",
           task: "instruction",
@@ -169,12 +169,14 @@ describe("a wrong manifest is refused with a sentence", () => {
     {
       says: "a short digest",
       manifest: changed(federation, { "spec.baseModel.digest": "sha256:abc" }),
-      sentence: 'spec.baseModel.digest: Invalid value: "sha256:abc": must be sha256: and 64 lower-case hexadecimal digits',
+      sentence:
+        'spec.baseModel.digest: Invalid value: "sha256:abc": must be sha256: and 64 lower-case hexadecimal digits',
     },
     {
       says: "a repository with a tag",
       manifest: changed(federation, { "spec.publish.oci.repository": "registry.example/a/b:v1" }),
-      sentence: "must be registry/repository in lower case without scheme, tag or digest, such as registry.example/adapters/clinic-notes",
+      sentence:
+        "must be registry/repository in lower case without scheme, tag or digest, such as registry.example/adapters/clinic-notes",
     },
     {
       says: "an aggregation rule of a later version",
@@ -196,17 +198,20 @@ describe("a wrong manifest is refused with a sentence", () => {
     {
       says: "a Federation name whose Jobs would be too long",
       manifest: changed(federation, { "metadata.name": "f".repeat(25) }),
-      sentence: "metadata.name must have at most 24 lower-case letters, digits and dashes, because its rounds are named <name>-r<number>",
+      sentence:
+        "metadata.name must have at most 24 lower-case letters, digits and dashes, because its rounds are named <name>-r<number>",
     },
     {
       says: "a FederationRound name whose Jobs would be too long",
       manifest: changed(round, { "metadata.name": "r".repeat(32) }),
-      sentence: "metadata.name must have at most 31 lower-case letters, digits and dashes, because its Jobs are named <name>-<participant>-<attempt>",
+      sentence:
+        "metadata.name must have at most 31 lower-case letters, digits and dashes, because its Jobs are named <name>-<participant>-<attempt>",
     },
     {
       says: "a Participant name whose Jobs would be too long",
       manifest: changed(participant, { "metadata.name": "p".repeat(23) }),
-      sentence: "metadata.name must have at most 22 lower-case letters, digits and dashes, because its Jobs are named <round>-<name>-<attempt>",
+      sentence:
+        "metadata.name must have at most 22 lower-case letters, digits and dashes, because its Jobs are named <round>-<name>-<attempt>",
     },
     {
       says: "a name with a dot, which no hostname takes",
@@ -226,7 +231,8 @@ describe("a wrong manifest is refused with a sentence", () => {
     {
       says: "a key that is no Ed25519 key",
       manifest: changed(participant, { spec: { identity: { ed25519: "c2hvcnQ=", enrolment: 1 } } }),
-      sentence: 'spec.identity.ed25519: Invalid value: "c2hvcnQ=": must be the 32 bytes of an Ed25519 public key in base64',
+      sentence:
+        'spec.identity.ed25519: Invalid value: "c2hvcnQ=": must be the 32 bytes of an Ed25519 public key in base64',
     },
     {
       says: "an identity of a later enrolment",
@@ -298,7 +304,12 @@ describe("what the API server makes of an object", () => {
   test("defaults are filled in where the object is kept", async () => {
     await apply(federation);
     const { spec, status } = await get(["fed", "clinic-notes"]);
-    expect(spec.training).toMatchObject({ task: "instruction", batchSize: 4, learningRate: "5e-5", resources: { gpus: 1 } });
+    expect(spec.training).toMatchObject({
+      task: "instruction",
+      batchSize: 4,
+      learningRate: "5e-5",
+      resources: { gpus: 1 },
+    });
     expect(spec.adapter).toEqual({ rank: 8, alpha: 16, targetModules: ["q_proj", "v_proj"] });
     expect(spec.deadlines).toEqual({ accept: "15m", training: "2h", aggregation: "10m" });
     expect(spec.aggregation).toMatchObject({ privacy: "trusted", rule: "mean", exampleCap: 1000, clipNorm: "1.0" });
@@ -349,20 +360,27 @@ describe("what may change later", () => {
     const rank = { spec: { adapter: { rank: 16 } } };
     const model = { spec: { baseModel: { name: "other" } } };
     expect(await patch(["fed", "changing"], rank)).toMatchObject({ ok: true });
-    expect(await patch(["fed", "changing"], { status: { activeAdapter } }, "--subresource=status")).toMatchObject({ ok: true });
+    expect(await patch(["fed", "changing"], { status: { activeAdapter } }, "--subresource=status")).toMatchObject({
+      ok: true,
+    });
 
-    const because = "while status.activeAdapter exists, because earlier versions would not fit; create a new Federation instead";
+    const because =
+      "while status.activeAdapter exists, because earlier versions would not fit; create a new Federation instead";
     expect((await patch(["fed", "changing"], { spec: { adapter: { rank: 4 } } })).stderr).toContain(
       `spec.adapter.rank cannot change ${because}`,
     );
     expect((await patch(["fed", "changing"], model)).stderr).toContain(`spec.baseModel cannot change ${because}`);
-    expect(await patch(["fed", "changing"], { spec: { training: { steps: 5 }, adapter: { alpha: 8 } } })).toMatchObject({ ok: true });
+    expect(await patch(["fed", "changing"], { spec: { training: { steps: 5 }, adapter: { alpha: 8 } } })).toMatchObject(
+      { ok: true },
+    );
   });
 
   test("nothing of a round", async () => {
     await apply(changed(round, { "metadata.name": "fixed" }));
     const printed = await patch(["fr", "fixed"], { spec: { training: { steps: 1 } } });
-    expect(printed.stderr).toContain("a round's spec cannot change; create a new FederationRound with the wanted settings");
+    expect(printed.stderr).toContain(
+      "a round's spec cannot change; create a new FederationRound with the wanted settings",
+    );
   });
 
   test("nothing of an AdapterVersion", async () => {
@@ -374,8 +392,11 @@ describe("what may change later", () => {
 
   test("a Participant's identity, only together with a higher enrolment", async () => {
     const key = (letter: string) => `${letter.repeat(43)}=`;
-    const identity = (letter: string, enrolment: number) => ({ spec: { identity: { ed25519: key(letter), enrolment } } });
-    const only = "spec.identity changes only to a higher enrolment that equals spec.enrolment; raise spec.enrolment first";
+    const identity = (letter: string, enrolment: number) => ({
+      spec: { identity: { ed25519: key(letter), enrolment } },
+    });
+    const only =
+      "spec.identity changes only to a higher enrolment that equals spec.enrolment; raise spec.enrolment first";
     const clinic = ["part", "clinic-b"];
     await apply(changed(participant, { "metadata.name": "clinic-b" }));
 

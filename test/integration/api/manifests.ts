@@ -4,7 +4,12 @@
  */
 import { federationSpecInput } from "../../../operator/api/testing/objects.ts";
 
-export type Manifest = { apiVersion: string; kind: string; metadata: { name: string }; [part: string]: unknown };
+export type Manifest = {
+  apiVersion: string;
+  kind: string;
+  metadata: { name: string; [part: string]: unknown };
+  [part: string]: unknown;
+};
 
 const DIGEST = `sha256:${"0".repeat(64)}`;
 const apiVersion = "rondo.dev/v1alpha1";
