@@ -1,0 +1,194 @@
+import { expect, test } from "vitest";
+import type { JobObservation } from "../trainer/observe-job.ts";
+import { decide, type Facts, HOPELESS_PATIENCE_MS, report } from "./assignment.ts";
+import type { Assignment, AssignmentState } from "./record.ts";
+
+const assignment = (state: AssignmentState, more: Partial<Assignment> = {}): Assignment => ({
+  schema: 1,
+  federation: "example.org/fl/clinic-notes",
+  round: 1,
+  roundName: "clinic-notes-r1",
+  attempt: 1,
+  purpose: "delta",
+  participant: "clinic-a",
+  planHash: "00",
+  deadlines: { acceptMs: 100, trainingMs: 1_000, aggregationMs: 2_000 },
+  receivedMs: 0,
+  job: "clinic-notes-r1-clinic-a-1",
+  seed: 5,
+  token: "t",
+  state,
+  stateSinceMs: 0,
+  told: false,
+  cleaned: false,
+  ...more,
+});
+
+const job = (seen: Partial<JobObservation>): JobObservation => ({
+  state: "Scheduling",
+  reason: "PodPending",
+  message: "",
+  ...seen,
+});
+const running = job({ state: "Running", reason: "Running" });
+const noGpu = job({ reason: "Unschedulable", message: "0/1 nodes are available: 1 Insufficient nvidia.com/gpu." });
+const noImage = job({ reason: "ImageUnavailable", message: "image x cannot be pulled (ErrImagePull)", hopeless: true });
+const failed = (reason: string, message: unknown = expect.any(String)) => ({
+  do: "enter",
+  state: { kind: "Failed", reason, message },
+});
+
+const accepted = { kind: "Accepted" } as const;
+const created = { kind: "JobCreated" } as const;
+const training = { kind: "Training" } as const;
+const sealed = { kind: "Sealed", byteLength: 9, root: "aa" } as const;
+
+const table: Array<{ says: string; state: AssignmentState; facts: Partial<Facts>; next: object }> = [
+  { says: "accepted: begins", state: accepted, facts: {}, next: { do: "start" } },
+  {
+    says: "accepted and the Job could not be made by the accept deadline: the last problem is the reason",
+    state: accepted,
+    facts: { nowMs: 100, problem: { reason: "Forbidden", message: "quota" } },
+    next: failed("Forbidden", "quota"),
+  },
+  {
+    says: "found in the ledger after the accept deadline",
+    state: accepted,
+    facts: { nowMs: 500 },
+    next: failed("DeadlineExceeded"),
+  },
+  {
+    says: "Job created, no pod yet: waits for the accept deadline",
+    state: created,
+    facts: { job: job({}) },
+    next: { do: "wait", untilMs: 100 },
+  },
+  {
+    says: "pod unschedulable: waits",
+    state: created,
+    facts: { nowMs: 99, job: noGpu },
+    next: { do: "wait", untilMs: 100 },
+  },
+  {
+    says: "pod unschedulable at the accept deadline: no capacity, in the scheduler's words",
+    state: created,
+    facts: { nowMs: 100, job: noGpu },
+    next: failed("NoCapacity", noGpu.message),
+  },
+  {
+    says: "pod on a node at the accept deadline and still pulling: goes on",
+    state: created,
+    facts: { nowMs: 100, job: job({ reason: "ContainerCreating" }) },
+    next: { do: "wait", untilMs: 1_000 },
+  },
+  {
+    says: "a quota refuses the pod at the accept deadline",
+    state: created,
+    facts: { nowMs: 100, job: job({ reason: "PodRefused", message: "quota" }) },
+    next: failed("PodRefused", "quota"),
+  },
+  {
+    says: "an image that cannot be pulled: patience first",
+    state: created,
+    facts: { nowMs: 50, job: noImage, hopelessSinceMs: 50 },
+    next: { do: "wait", untilMs: 1_000 },
+  },
+  {
+    says: "an image that still cannot be pulled",
+    state: created,
+    facts: { nowMs: 900, job: noImage, hopelessSinceMs: 900 - HOPELESS_PATIENCE_MS },
+    next: failed("ImageUnavailable", noImage.message),
+  },
+  { says: "the pod runs", state: created, facts: { job: running }, next: { do: "enter", state: { kind: "Training" } } },
+  {
+    says: "training: waits for its deadline",
+    state: training,
+    facts: { nowMs: 500, job: running },
+    next: { do: "wait", untilMs: 1_000 },
+  },
+  {
+    says: "training, evicted and unschedulable after the accept deadline: waits",
+    state: training,
+    facts: { nowMs: 500, job: noGpu },
+    next: { do: "wait", untilMs: 1_000 },
+  },
+  {
+    says: "a trainer that never ends",
+    state: training,
+    facts: { nowMs: 1_000, job: running },
+    next: failed("DeadlineExceeded"),
+  },
+  {
+    says: "a pod that never ran has a better reason than the deadline",
+    state: created,
+    facts: { nowMs: 1_000, job: noGpu },
+    next: failed("Unschedulable"),
+  },
+  {
+    says: "a crash",
+    state: training,
+    facts: { job: job({ state: "Failed", reason: "TrainerCrashed", message: "exit code 1" }) },
+    next: failed("TrainerCrashed", "exit code 1"),
+  },
+  {
+    says: "a Job that somebody deleted",
+    state: training,
+    facts: { job: job({ state: "Missing" }) },
+    next: failed("JobDeleted"),
+  },
+  {
+    says: "a trainer that ended without a result",
+    state: training,
+    facts: { job: job({ state: "Succeeded" }) },
+    next: failed("NoResult"),
+  },
+  {
+    says: "trained: seals, whatever became of the Job",
+    state: { kind: "Trained" },
+    facts: { job: job({ state: "Missing" }) },
+    next: { do: "seal" },
+  },
+  { says: "sealed: uploads", state: sealed, facts: { nowMs: 1_999 }, next: { do: "upload" } },
+  { says: "sealed and too late", state: sealed, facts: { nowMs: 2_000 }, next: failed("UploadLate") },
+  ...[accepted, created, training, { kind: "Trained" } as const, sealed].map((state) => ({
+    says: `cancelled while ${state.kind}`,
+    state,
+    facts: { job: running, cancelled: { reason: "RoundFailed", message: "quorum lost" } },
+    next: { do: "enter", state: { kind: "Cancelled", reason: "RoundFailed", message: "quorum lost" } },
+  })),
+  {
+    says: "contributed: a late cancellation changes nothing",
+    state: { kind: "Contributed" },
+    facts: { cancelled: { reason: "RoundFailed", message: "" } },
+    next: { do: "finish", clean: true, tell: true },
+  },
+];
+
+test.each(table)("$says", ({ state, facts, next }) => {
+  expect(decide(assignment(state), { nowMs: 0, ...facts })).toEqual(next);
+});
+
+test("an end is told and cleaned up, each once", () => {
+  const end = { kind: "Failed", reason: "X", message: "y" } as const;
+  expect(decide(assignment(end, { told: true }), { nowMs: 0 })).toEqual({ do: "finish", clean: true, tell: false });
+  expect(decide(assignment(end, { told: true, cleaned: true }), { nowMs: 0 })).toEqual({ do: "nothing" });
+});
+
+test("the operator is told state, reason and progress, and nothing of the data", () => {
+  const progress = { step: 2, steps: 8 };
+  expect(report(assignment(created), noGpu, progress)).toMatchObject({
+    state: "Scheduling",
+    reason: "Unschedulable",
+    message: noGpu.message,
+  });
+  expect(report(assignment(training), running, progress)).toEqual({
+    state: "Training",
+    step: 2,
+    steps: 8,
+    reason: "",
+    message: "",
+  });
+  expect(report(assignment({ kind: "Trained" }), undefined, progress)).toMatchObject({ state: "Trained" });
+  expect(report(assignment(sealed), undefined, progress)).toMatchObject({ state: "Sharing" });
+  expect(report(assignment(accepted), undefined, progress)).toBeUndefined();
+});
