@@ -29,10 +29,12 @@ export type Exchange = {
   signal: AbortSignal;
 };
 
+type Current = { credentials: Credentials; agent: PlainAgent; fingerprint: string; readAt: number };
+
 export class Connection {
   readonly #source: CredentialSource;
   readonly #now: () => number;
-  #current: { credentials: Credentials; agent: PlainAgent; fingerprint: string; readAt: number } | undefined;
+  #current: Current | undefined;
   #reading: Promise<unknown> | undefined;
 
   constructor(source: CredentialSource, now: () => number = () => performance.now()) {
@@ -42,9 +44,16 @@ export class Connection {
 
   /** Sends, and returns the answer's head with its body unread. */
   async open(exchange: Exchange): Promise<IncomingMessage> {
-    const answer = await send(exchange, await this.#ready(false));
-    if (answer.statusCode !== 401) return answer;
-    answer.resume();
+    const current = await this.#ready(false);
+    try {
+      const answer = await send(exchange, current);
+      if (answer.statusCode !== 401) return answer;
+      answer.resume();
+    } catch (error) {
+      // A CA or client certificate that was replaced shows as a failed handshake: the next attempt reads anew.
+      if (!exchange.signal.aborted) current.readAt = Number.NEGATIVE_INFINITY;
+      throw error;
+    }
     return send(exchange, await this.#ready(true));
   }
 
@@ -57,7 +66,7 @@ export class Connection {
     this.#current = undefined;
   }
 
-  async #ready(mustRead: boolean): Promise<{ credentials: Credentials; agent: PlainAgent }> {
+  async #ready(mustRead: boolean): Promise<Current> {
     const current = this.#current;
     if (current && !mustRead && this.#now() - current.readAt < REFRESH_MS) return current;
     // Many calls may find the credentials old in the same moment: one of them reads.
@@ -98,7 +107,7 @@ function retire(agent: PlainAgent): void {
 
 function send(
   { method, path, headers, body, signal }: Exchange,
-  { credentials, agent }: { credentials: Credentials; agent: PlainAgent },
+  { credentials, agent }: Current,
 ): Promise<IncomingMessage> {
   const base = credentials.server.replace(/\/+$/, "");
   const request = base.startsWith("https:") ? httpsRequest : httpRequest;

@@ -37,7 +37,7 @@ type Series = { name: string; namespace: string; count: number; lastAt: number; 
 const SERIES_MS = 6 * 60_000;
 /** Different notes for one object and reason within SERIES_MS. */
 const MAX_NOTES = 10;
-const MAX_NOTE_CHARACTERS = 1024;
+const MAX_NOTE_BYTES = 1024;
 /** Series remembered; the oldest is forgotten first and would begin a new Event. */
 const MAX_SERIES = 1024;
 /** Events on their way to the API server. */
@@ -153,8 +153,15 @@ function remember<V>(map: Map<string, V>, key: string, value: V): void {
   if (map.size > MAX_SERIES) map.delete(map.keys().next().value!);
 }
 
+/** The API server counts bytes. */
 function cut(note: string): string {
-  return note.length > MAX_NOTE_CHARACTERS ? `${note.slice(0, MAX_NOTE_CHARACTERS - 1)}…` : note;
+  const bytes = Buffer.from(note);
+  if (bytes.length <= MAX_NOTE_BYTES) return note;
+  // A character cut in half decodes to U+FFFD, which goes as well.
+  return `${bytes
+    .subarray(0, MAX_NOTE_BYTES - 3)
+    .toString("utf8")
+    .replace(/\uFFFD$/, "")}…`;
 }
 
 function micro(date: Date): string {

@@ -96,6 +96,8 @@ async function* lines(stream: AsyncIterable<Buffer>, heard: () => void): AsyncGe
     }
     rest.push(last);
   }
+  const unended = rest.join("");
+  if (unended) yield unended;
 }
 
 class Watchdog {
