@@ -1,5 +1,5 @@
 /**
- * Conditions of all four resources: their types and reasons, and how a list of them changes (api.md, kstatus).
+ * Conditions of all four resources: their types, and how a list of them changes (api.md, kstatus).
  * Holds: lastTransitionTime changes only with status; Reconciling and Stalled are present only while true.
  * Does not: read the clock, nor decide what is true.
  */
@@ -7,18 +7,19 @@ import { z } from "zod";
 import { listMap } from "./cel.ts";
 import { instant } from "./quantities.ts";
 
-export const conditionSchema = z
-  .object({
-    type: z.string().min(1).max(64),
-    status: z.enum(["True", "False", "Unknown"]),
-    reason: z.string().min(1).max(128),
-    message: z.string().max(1024),
-    observedGeneration: z.int().min(0).optional(),
-    lastTransitionTime: instant,
-  })
-  .describe("What was observed about one aspect of the object, as metav1.Condition.");
+/** In UTF-16 units, of which a text has at least as many as the characters that the API server counts. */
+export const CONDITION_MESSAGE_MAX = 1024;
 
-export const conditionsSchema = z.array(conditionSchema).max(16).meta(listMap("type"));
+export const conditionSchema = z.object({
+  type: z.string().min(1).max(64),
+  status: z.enum(["True", "False", "Unknown"]),
+  reason: z.string().min(1).max(128),
+  message: z.string().max(CONDITION_MESSAGE_MAX),
+  observedGeneration: z.int().min(0).optional(),
+  lastTransitionTime: instant,
+});
+
+export const conditionsSchema = z.array(conditionSchema).max(16).meta(listMap("type")).describe("As metav1.Condition.");
 
 export type Condition = z.infer<typeof conditionSchema>;
 export type ConditionStatus = Condition["status"];
@@ -48,48 +49,15 @@ export const RECONCILING = "Reconciling";
 /** kstatus: nothing will happen without a person. Only while true. */
 export const STALLED = "Stalled";
 
-/** Every reason that Rondo writes, with what it means. CamelCase, as metav1.Condition wants. */
-export const REASONS = {
-  // Federation
-  Ready: "the federation has an active adapter and enough participants",
-  Initialising: "version 0 of the adapter is being made or fetched",
-  InitialiseFailed: "version 0 of the adapter could not be made",
-  TooFewParticipants: "fewer participants than spec.participants.minimum match and are connected",
-  EnoughParticipants: "at least spec.participants.minimum participants match and are connected",
-  RoundsDone: "spec.rounds.count rounds have been run",
-  // FederationRound, while it runs: the phase is the reason
-  Pending: "the round waits for its federation or for an earlier round",
-  Planning: "participants are being chosen and the plan is being signed",
-  Training: "participants train",
-  Aggregating: "contributions are being summed",
-  Publishing: "the candidate is being pushed to the registry",
-  // FederationRound, at its end
-  Succeeded: "the adapter is published and active",
-  FederationNotFound: "spec.federation names no Federation in this namespace",
-  InvalidSettings: "the federation and the overrides of the round contradict each other",
-  QuorumLost: "too few contributions arrived in time",
-  DeadlineExceeded: "a phase did not end by its deadline",
-  AggregationFailed: "the contributions could not be summed",
-  PublishFailed: "the registry did not take the adapter",
-  Cancelled: "the round was deleted before it ended",
-  // Participant
-  Enrolled: "the site has enrolled",
-  NotEnrolled: "the site has not used its invitation",
-  Suspended: "spec.suspended is true",
-  Connected: "the agent's stream is open",
-  Disconnected: "the agent's stream is closed",
-} as const;
-
-export type Reason = keyof typeof REASONS;
-
 /**
- * The list with this condition in it; other types are left as they are, and the order stays.
+ * The list with this condition in it; other types are left as they are, and the order stays. A message that the API server would
+ * refuse for its length is cut: a status that is not written because of one long sentence would say nothing at all.
  * @param nowMs milliseconds since 1970; used only where the status is another than before
  */
 export function setCondition(conditions: readonly Condition[], update: ConditionUpdate, nowMs: number): Condition[] {
   const before = conditions.find((c) => c.type === update.type);
   const lastTransitionTime = before?.status === update.status ? before.lastTransitionTime : wholeSeconds(nowMs);
-  const after = { ...update, lastTransitionTime };
+  const after = { ...update, message: cut(update.message), lastTransitionTime };
   return before ? conditions.map((c) => (c === before ? after : c)) : [...conditions, after];
 }
 
@@ -136,6 +104,10 @@ export function summarise(
     result = holds ? setCondition(result, { type, status: "True", ...common }, nowMs) : removeCondition(result, type);
   }
   return result;
+}
+
+function cut(message: string): string {
+  return message.length <= CONDITION_MESSAGE_MAX ? message : `${message.slice(0, CONDITION_MESSAGE_MAX - 1)}…`;
 }
 
 /** metav1.Time has no fraction; with one, server-side apply would see a change in every write. */

@@ -6,7 +6,7 @@ import { parse } from "yaml";
 import { z } from "zod";
 import { API_VERSION } from "../resource.ts";
 import { customResourceDefinition } from "./crd.ts";
-import { generatedFiles } from "./files.ts";
+import { GENERATED_FOLDERS, generatedFiles } from "./files.ts";
 
 const root = join(dirname(fileURLToPath(import.meta.url)), "../../..");
 const files = generatedFiles();
@@ -15,7 +15,7 @@ test.each([...files])("%s is as the schemas say; run `make generate` when this f
   expect(readFileSync(join(root, path), "utf8")).toBe(text);
 });
 
-test.each([...new Set([...files.keys()].map((path) => dirname(path)))])("%s holds nothing else", (folder) => {
+test.each(GENERATED_FOLDERS)("%s holds nothing else", (folder) => {
   const expected = [...files.keys()].filter((path) => dirname(path) === folder);
   expect(readdirSync(join(root, folder)).map((name) => `${folder}/${name}`)).toEqual(expected.sort());
 });

@@ -1,13 +1,13 @@
-/** `make generate`: writes crds/*.yaml and charts/rondo/templates/crds/*.yaml. Run from anywhere; paths are the repository's. */
+/** `make generate`: writes the files of files.ts. Run from anywhere; paths are the repository's. */
 import { mkdirSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { generatedFiles } from "./files.ts";
+import { GENERATED_FOLDERS, generatedFiles } from "./files.ts";
 
 const root = join(dirname(fileURLToPath(import.meta.url)), "../../..");
 const files = generatedFiles();
 
-for (const folder of new Set([...files.keys()].map((path) => dirname(path)))) {
+for (const folder of GENERATED_FOLDERS) {
   mkdirSync(join(root, folder), { recursive: true });
   // A resource that is no longer there must not live on as a file.
   for (const name of readdirSync(join(root, folder))) {
