@@ -107,7 +107,8 @@ function works(record: RoundRecord, w: World, what: string): World {
         parentByteLength: 5,
         uploadLimitBytes: 1000,
         roster: NAMES,
-        terms: TERMS,
+        minimum: TERMS.minimum,
+        aggregationMs: TERMS.aggregationMs,
         deadlines,
       },
     };

@@ -16,7 +16,8 @@ const made = {
   parentByteLength: 500,
   uploadLimitBytes: 1000,
   roster: NAMES,
-  terms: TERMS,
+  minimum: TERMS.minimum,
+  aggregationMs: TERMS.aggregationMs,
   deadlines: { acceptMs: T0 + 60_000, trainingMs: T0 + 600_000, aggregationMs: T0 + 720_000 },
 } as const;
 const waitingSince = (atMs: number): RoundRecord => ({
@@ -261,7 +262,7 @@ const cases: Case[] = [
     record: publishing(),
     world: { nowMs: T0 + 120_001, publishing: true },
     phase: "Publishing",
-    does: [],
+    does: ["abortPublish"],
   },
   {
     says: "what is published is activated, whatever the clock says",

@@ -19,12 +19,12 @@ export function followPublishing(before: RoundRecord, world: World): Decision {
   const abortedMs = world.publishing ? deadline + PUBLISH_GRACE_MS : deadline;
   if (world.nowMs >= abortedMs) return fail(before, publishFault(failure), world.nowMs);
   const againMs = failure ? failure.atMs + pauseMs(failure.tries) : world.nowMs;
-  const due = world.nowMs < deadline && !world.publishing && world.nowMs >= againMs;
+  const due = !world.publishing && world.nowMs >= againMs;
+  if (world.nowMs >= deadline) return { record: before, actions: [{ do: "abortPublish" }], lookAgainAtMs: abortedMs };
   return {
     record: before,
     actions: due ? [{ do: "publish" }] : [],
-    lookAgainAtMs:
-      world.nowMs >= deadline ? abortedMs : due || world.publishing ? deadline : Math.min(deadline, againMs),
+    lookAgainAtMs: due || world.publishing ? deadline : Math.min(deadline, againMs),
   };
 }
 

@@ -39,7 +39,8 @@ export type PlanResult =
       parentByteLength: number;
       uploadLimitBytes: number;
       roster: string[];
-      terms: Terms;
+      minimum: number;
+      aggregationMs: number;
       deadlines: { acceptMs: number; trainingMs: number; aggregationMs: number };
     }
   | { kind: "failed"; problem: string; retry: boolean };
@@ -85,6 +86,7 @@ export type Action =
   | { do: "sum"; contributions: Contribution[] }
   | { do: "makeCandidate"; contributions: Contribution[] }
   | { do: "publish" }
+  | { do: "abortPublish" }
   | { do: "activate" }
   /** Spool files, the round's secret key, the sum. */
   | { do: "cleanUp" };

@@ -1,0 +1,79 @@
+/**
+ * The operator's own copies of adapters: <dataDir>/adapters/<sha256>.safetensors, F32, as rounds work on them and agents download them.
+ * Holds: a file under its digest is complete and its content has that digest; what is missing is fetched again from the registry.
+ */
+import { mkdir, readdir, rename, rm, stat } from "node:fs/promises";
+import { join } from "node:path";
+import { describeFile, type OciRepository } from "../publish/oci.ts";
+import { pullAdapter } from "../publish/pull-adapter.ts";
+
+/** A rank-1024 adapter of a model with 70 billion parameters in F32 has about 26 GB: more is a mistake. */
+export const MOST_ADAPTER_BYTES = 2 ** 35;
+
+export class AdapterStore {
+  readonly #folder: string;
+
+  constructor(dataDir: string) {
+    this.#folder = join(dataDir, "adapters");
+  }
+
+  async open(): Promise<void> {
+    await mkdir(this.#folder, { recursive: true, mode: 0o700 });
+  }
+
+  /** @param digest  sha256:<hex> */
+  path(digest: string): string {
+    return join(this.#folder, `${digest.replace(/^sha256:/, "")}.safetensors`);
+  }
+
+  /** A name for work in progress in the same file system. */
+  scratch(name: string): string {
+    return join(this.#folder, `${name}.partial`);
+  }
+
+  async find(digest: string): Promise<{ file: string; byteLength: number } | undefined> {
+    const file = this.path(digest);
+    const found = await stat(file).catch((error: NodeJS.ErrnoException) => {
+      if (error.code !== "ENOENT") throw error;
+      return undefined;
+    });
+    return found && { file, byteLength: found.size };
+  }
+
+  /** Gives a finished file its name. @returns the name */
+  async keep(file: string, digest: string): Promise<string> {
+    await rename(file, this.path(digest));
+    return this.path(digest);
+  }
+
+  /**
+   * The file of a published version, from the registry when it is not here.
+   * @param version  adapterDigest, and the manifest's digest to pull it by
+   * @throws PublishFault
+   */
+  async ensure(
+    version: { adapterDigest: string; digest: string },
+    repository: () => Promise<OciRepository>,
+  ): Promise<{ file: string; byteLength: number }> {
+    const held = await this.find(version.adapterDigest);
+    if (held) return held;
+    const folder = this.scratch(`pull-${version.adapterDigest.slice(7, 23)}`);
+    try {
+      const pulled = await pullAdapter(await repository(), version.digest, folder, MOST_ADAPTER_BYTES);
+      const { digest } = await describeFile(pulled.weightsFile, "");
+      if (digest !== version.adapterDigest)
+        throw new Error(`the registry's adapter has digest ${digest} and not ${version.adapterDigest}`);
+      return { file: await this.keep(pulled.weightsFile, digest), byteLength: pulled.byteLength };
+    } finally {
+      await rm(folder, { recursive: true, force: true });
+    }
+  }
+
+  /** Removes every file but these; anything else can be fetched or made again. */
+  async prune(keep: ReadonlySet<string>): Promise<void> {
+    const names = new Set([...keep].map((digest) => `${digest.replace(/^sha256:/, "")}.safetensors`));
+    for (const name of await readdir(this.#folder)) {
+      if (name.endsWith(".safetensors") && !names.has(name)) await rm(join(this.#folder, name), { force: true });
+    }
+  }
+}

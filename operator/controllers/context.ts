@@ -1,0 +1,41 @@
+/** What every controller works with: hands, clock and settings, made once in operator.ts. */
+import type { KeyObject } from "node:crypto";
+import type { Logger } from "pino";
+import type { Journal } from "../journal/journal.ts";
+import type { Spool } from "../journal/spool.ts";
+import type { KubeClient } from "../kube/client.ts";
+import type { EventRecorder } from "../kube/events.ts";
+import type { AdapterStore } from "./adapters.ts";
+import type { Attendance } from "./attendance.ts";
+import type { OperatorConfig } from "./config.ts";
+import type { OperatorMetrics } from "./metrics.ts";
+import type { Caches, Objects } from "./objects.ts";
+import type { Versions } from "./versions.ts";
+
+export interface Context {
+  config: OperatorConfig;
+  client: KubeClient;
+  caches: Caches;
+  objects: Objects;
+  journal: Journal;
+  spool: Spool;
+  adapters: AdapterStore;
+  versions: Versions;
+  attendance: Attendance;
+  events: EventRecorder;
+  metrics: OperatorMetrics;
+  log: Logger;
+  /** Ed25519; signs plans, cancellations and receipts. */
+  planKey: KeyObject;
+  now(): number;
+}
+
+/** `<trust domain>/<namespace>/<name>`: what plans and reports call a federation. */
+export function federationId(context: Pick<Context, "config">, name: string): string {
+  return `${context.config.trustDomain}/${context.config.namespace}/${name}`;
+}
+
+export function federationName(context: Pick<Context, "config">, id: string): string | undefined {
+  const prefix = federationId(context, "");
+  return id.startsWith(prefix) ? id.slice(prefix.length) : undefined;
+}

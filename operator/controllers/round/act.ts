@@ -1,0 +1,59 @@
+/**
+ * Does what a decision asks for. Short things are done here; long ones are started beside the reconcile and wake it when they end.
+ * Holds: each action may be asked for again and again and is then done once, or once more with the same result.
+ */
+import { effectiveSettings } from "../../api/merge.ts";
+import type { RoundRecord } from "../../round/record.ts";
+import type { Action } from "../../round/world.ts";
+import type { Context } from "../context.ts";
+import { there } from "../objects.ts";
+import { activate } from "./actions/activate.ts";
+import { makeCandidate } from "./actions/candidate.ts";
+import { cleanUp } from "./actions/clean-up.ts";
+import { sendCancellation, sendPlan } from "./actions/messages.ts";
+import { makePlan } from "./actions/plan.ts";
+import { publishCandidate } from "./actions/publish.ts";
+import type { Workplace } from "./workplace.ts";
+
+export async function act(
+  context: Context,
+  workplace: Workplace,
+  record: RoundRecord,
+  actions: Action[],
+): Promise<void> {
+  for (const action of actions) await perform(context, workplace, record, action);
+}
+
+async function perform(context: Context, workplace: Workplace, record: RoundRecord, action: Action): Promise<void> {
+  const { effects } = workplace;
+  switch (action.do) {
+    case "plan":
+      return effects.start(record.uid, "plan", () => makePlan(context, record, settingsOf(context, record)));
+    case "sendPlan":
+      return sendPlan(context, workplace, record, action.participants);
+    case "cancel":
+      return sendCancellation(context, record, action);
+    case "sum": {
+      const sum = await workplace.sum(record.uid);
+      for (const contribution of action.contributions) sum.add(contribution);
+      return;
+    }
+    case "makeCandidate":
+      return effects.start(record.uid, "candidate", () => makeCandidate(context, workplace, record));
+    case "publish":
+      return effects.start(record.uid, "publish", (signal) => publishCandidate(context, workplace, record, signal));
+    case "abortPublish":
+      return effects.abort(record.uid, "publish");
+    case "activate":
+      return effects.start(record.uid, "activate", () => activate(context, workplace, record));
+    case "cleanUp":
+      return cleanUp(context, workplace, record);
+  }
+}
+
+function settingsOf(context: Context, record: RoundRecord) {
+  const federation = there(context.objects.federation(record.federation));
+  const round = there(context.objects.round(record.name));
+  if (!federation || !round) throw new Error("the Federation or the round was deleted while the plan was made");
+  return effectiveSettings(federation.spec, round.spec);
+}

@@ -1,0 +1,44 @@
+/**
+ * Plans and cancellations to agents that are connected. Nothing waits for the others: who comes later is sent what is still
+ * open then (coordinator.ts), and says itself which rounds it works on, so that what has ended is cancelled there.
+ */
+import type { RoundRecord } from "../../../round/record.ts";
+import type { Work } from "../../../transport/generated/rondo.v1.ts";
+import { type Context, federationId } from "../../context.ts";
+import type { Workplace } from "../workplace.ts";
+
+export async function sendPlan(
+  context: Context,
+  workplace: Workplace,
+  record: RoundRecord,
+  participants: readonly string[],
+): Promise<void> {
+  const sessions = participants.flatMap((name) => context.attendance.session(name) ?? []);
+  const due = sessions.filter((session) => context.attendance.firstTime(session, `plan ${record.uid}`));
+  if (due.length === 0) return;
+  const { signed } = await workplace.plan(record.uid);
+  for (const session of due) session.sendPlan(signed);
+}
+
+export function sendCancellation(
+  context: Context,
+  record: RoundRecord,
+  { participants, reason, message }: { participants: readonly string[]; reason: string; message: string },
+): void {
+  if (record.number === undefined) return;
+  for (const participant of participants) {
+    const work = workOf(context, record, participant);
+    context.attendance.session(participant)?.sendCancellation(work, reason, message);
+  }
+}
+
+function workOf(context: Context, record: RoundRecord, participant: string): Work {
+  return {
+    federation: federationId(context, record.federation),
+    round: record.number!,
+    attempt: record.attempt,
+    purpose: "delta",
+    participant,
+    step: "cancel",
+  };
+}

@@ -1,0 +1,130 @@
+/**
+ * One FederationRound: observe → decide → journal → act → report.
+ * This controller watches rounds, federations, participants and versions, and is woken by agents' reports and by its own work.
+ * Holds: nothing is done before the decision to do it is on disk; status follows the record and never leads it.
+ */
+import { type FederationRound, isTerminal as isTerminalPhase } from "../../api/federation-round.ts";
+import { again, DONE, type Result } from "../../kube/controller.ts";
+import { isKubeFault } from "../../kube/faults.ts";
+import { FEDERATION_ROUNDS } from "../../kube/resources.ts";
+import { decide } from "../../round/decide.ts";
+import { isTerminal, type RoundRecord } from "../../round/record.ts";
+import type { Decision } from "../../round/world.ts";
+import type { Context } from "../context.ts";
+import { act } from "./act.ts";
+import { observe } from "./observe.ts";
+import { RoundReporter } from "./report.ts";
+import type { Workplace } from "./workplace.ts";
+
+/** Held while the round is not terminal, so that its deletion reaches the participants first. */
+export const FINALIZER = "rondo.dev/cancel-participants";
+
+export class RoundReconciler {
+  readonly #context: Context;
+  readonly #workplace: Workplace;
+  readonly #reporter: RoundReporter;
+  /** The federation of a round that has just ended may want another one. */
+  readonly #ended: (federation: string) => void;
+
+  constructor(context: Context, workplace: Workplace, ended: (federation: string) => void) {
+    this.#context = context;
+    this.#workplace = workplace;
+    this.#reporter = new RoundReporter(context);
+    this.#ended = ended;
+  }
+
+  /** @param name  of the FederationRound in the operator's namespace */
+  async reconcile(name: string): Promise<Result> {
+    const read = this.#context.objects.round(name);
+    if (read.kind === "invalid") {
+      this.#context.log.error({ round: name, problem: read.problem }, "round cannot be read");
+      return DONE;
+    }
+    const round = read.kind === "there" ? read.object : undefined;
+    await this.#bury(name, round);
+    if (!round) return DONE;
+    const { desk } = this.#workplace;
+    const known = desk.get(round.metadata.uid);
+    if (!known && (isTerminalPhase(round.status.phase) || round.metadata.deletionTimestamp))
+      return this.#release(round);
+    if (!known && !(await this.#hold(round))) return again(100);
+    const record = known ?? (await desk.begin(identityOf(round), this.#context.now()));
+    return this.#follow(round, record);
+  }
+
+  async #follow(round: FederationRound, before: RoundRecord): Promise<Result> {
+    const { record, lookAgainAtMs } = await this.#step(before.uid);
+    const heldBackUntilMs = await this.#report(round, record);
+    if (isTerminal(record)) {
+      this.#ended(record.federation);
+      await this.#release(round);
+      return DONE;
+    }
+    const nextMs = Math.min(lookAgainAtMs ?? Number.POSITIVE_INFINITY, heldBackUntilMs ?? Number.POSITIVE_INFINITY);
+    return nextMs === Number.POSITIVE_INFINITY ? DONE : again(Math.max(0, nextMs - this.#context.now()));
+  }
+
+  async #step(uid: string): Promise<Decision> {
+    let decision: Decision | undefined;
+    const record = await this.#workplace.desk.update(uid, (current) => {
+      decision = decide(current, observe(this.#context, this.#workplace, current));
+      return decision.record;
+    });
+    await act(this.#context, this.#workplace, record, decision!.actions);
+    return decision!;
+  }
+
+  async #report(round: FederationRound, record: RoundRecord): Promise<number | undefined> {
+    try {
+      return await this.#reporter.report(round, record);
+    } catch (error) {
+      // Deleted by force while we worked on it: there is nobody left to tell.
+      if (isKubeFault(error, "NotFound")) return undefined;
+      throw error;
+    }
+  }
+
+  /** @returns false when the object is not as we saw it; look again */
+  async #hold(round: FederationRound): Promise<boolean> {
+    const { name, namespace, resourceVersion, finalizers = [] } = round.metadata;
+    if (finalizers.includes(FINALIZER)) return true;
+    const patch = { metadata: { resourceVersion, finalizers: [...finalizers, FINALIZER] } };
+    const written = await this.#context.client.patchMerge(FEDERATION_ROUNDS, { name, namespace }, patch);
+    this.#context.caches.rounds.put(written);
+    return true;
+  }
+
+  async #release(stale: FederationRound): Promise<Result> {
+    const { name, namespace, uid } = stale.metadata;
+    const raw = this.#context.caches.rounds.get({ name, namespace });
+    const { resourceVersion, finalizers = [] } = raw?.metadata ?? {};
+    if (raw?.metadata.uid !== uid || !finalizers.includes(FINALIZER)) return DONE;
+    const patch = { metadata: { resourceVersion, finalizers: finalizers.filter((entry) => entry !== FINALIZER) } };
+    try {
+      this.#context.caches.rounds.put(
+        await this.#context.client.patchMerge(FEDERATION_ROUNDS, { name, namespace }, patch),
+      );
+    } catch (error) {
+      if (!isKubeFault(error, "NotFound")) throw error;
+    }
+    return DONE;
+  }
+
+  /** Records under this name whose object is gone: cancelled if they had not ended, then forgotten. */
+  async #bury(name: string, living: FederationRound | undefined): Promise<void> {
+    for (const record of this.#workplace.desk.named(name)) {
+      if (record.uid === living?.metadata.uid) continue;
+      const { record: after } = await this.#step(record.uid);
+      // What is published gets its AdapterVersion first; that work wakes us again.
+      if (!isTerminal(after)) continue;
+      await this.#workplace.desk.forget(record.uid);
+      this.#reporter.forget(record.uid);
+      this.#ended(record.federation);
+    }
+  }
+}
+
+function identityOf(round: FederationRound): { name: string; uid: string; federation: string } {
+  const { name, uid } = round.metadata;
+  return { name, uid, federation: round.spec.federation };
+}

@@ -1,0 +1,152 @@
+/**
+ * A round's record as the status that people and pipelines read (api.md). Pure.
+ * Holds: conditions have the reasons of round/outcome.ts; counts is complete, the list has at most 256 rows, those that need a
+ *   person first; nothing private is in here, because nothing private is in the record.
+ */
+
+import { adapterVersionName } from "../../api/adapter-version.ts";
+import {
+  AGGREGATED,
+  type Condition,
+  PLANNED,
+  PUBLISHED,
+  QUORUM_REACHED,
+  SUCCEEDED,
+  setCondition,
+  summarise,
+} from "../../api/conditions.ts";
+import type { FederationRoundStatus, ParticipantStatusRow, RoundPhase } from "../../api/federation-round.ts";
+import { OUT, progressText } from "../../round/participants.ts";
+import { isTerminal, type RoundParticipant, type RoundRecord } from "../../round/record.ts";
+
+/** @param before  the conditions as last written: their transition times live on */
+export function statusOf(
+  record: RoundRecord,
+  before: readonly Condition[],
+  { generation, nowMs }: { generation: number; nowMs: number },
+): FederationRoundStatus {
+  const contributed = record.participants.filter((p) => p.state === "Contributed").length;
+  return {
+    observedGeneration: generation,
+    ...(record.number !== undefined && { number: record.number }),
+    phase: record.phase,
+    attempt: record.attempt,
+    ...(record.plan && record.deadlines && { plan: planOf(record) }),
+    participants: rowsOf(record),
+    counts: countsOf(record),
+    contributions: `${contributed}/${record.participants.length}`,
+    ...(record.published && {
+      adapter: {
+        version: record.published.version,
+        name: adapterVersionName(record.federation, record.published.version),
+      },
+    }),
+    phaseTimes: record.phaseTimes.map(({ phase, atMs }) => ({ phase, at: instant(atMs) })),
+    bytes: record.bytes,
+    conditions: conditionsOf(record, contributed, before, { observedGeneration: generation, nowMs }),
+  };
+}
+
+function planOf(record: RoundRecord): FederationRoundStatus["plan"] {
+  const { acceptMs, trainingMs, aggregationMs } = record.deadlines!;
+  return {
+    hash: `sha256:${record.plan!.hash}`,
+    parentVersion: record.plan!.parentVersion,
+    participants: record.participants.length,
+    deadlines: { accept: instant(acceptMs), training: instant(trainingMs), aggregation: instant(aggregationMs) },
+  };
+}
+
+function rowsOf(record: RoundRecord): ParticipantStatusRow[] {
+  const needsPerson = (p: RoundParticipant) => (OUT.includes(p.state) ? 0 : p.message !== "" ? 1 : 2);
+  return [...record.participants]
+    .sort((a, b) => needsPerson(a) - needsPerson(b) || (a.name < b.name ? -1 : 1))
+    .slice(0, 256)
+    .map((p) => ({
+      name: p.name,
+      state: p.state,
+      ...(p.job !== "" && { job: p.job }),
+      ...(p.progress && { progress: progressText(p) }),
+      ...(p.reason !== "" && { reason: p.reason }),
+      ...(p.message !== "" && { message: p.message }),
+      since: instant(p.sinceMs),
+    }));
+}
+
+function countsOf(record: RoundRecord): Record<string, number> {
+  const counts: Record<string, number> = {};
+  for (const { state } of record.participants) counts[state] = (counts[state] ?? 0) + 1;
+  return counts;
+}
+
+const WORKING: Record<Exclude<RoundPhase, "Succeeded" | "Failed" | "Cancelled">, string> = {
+  Pending: "the round is about to begin",
+  Planning: "participants are being chosen and the plan is being signed",
+  Training: "participants train",
+  Aggregating: "contributions are being added",
+  Publishing: "the candidate is being pushed to the registry",
+};
+
+function conditionsOf(
+  record: RoundRecord,
+  contributed: number,
+  before: readonly Condition[],
+  at: { observedGeneration: number; nowMs: number },
+): Condition[] {
+  const { observedGeneration, nowMs } = at;
+  let conditions: Condition[] = [...before];
+  const set = (type: string, holds: boolean, reason: string, message: string) => {
+    // A step that was not reached is no news before the round ends.
+    if (!holds && !isTerminal(record)) return;
+    conditions = setCondition(
+      conditions,
+      { type, status: holds ? "True" : "False", reason, message, observedGeneration },
+      nowMs,
+    );
+  };
+  const why = record.outcome?.reason ?? record.phase;
+  const minimum = record.plan?.minimum ?? 0;
+  const hasQuorum = record.plan !== undefined && contributed >= minimum;
+  set(PLANNED, record.plan !== undefined, record.plan ? "Planned" : why, planMessage(record));
+  set(QUORUM_REACHED, hasQuorum, hasQuorum ? "QuorumReached" : why, `${contributed} contributions, ${minimum} needed`);
+  set(
+    AGGREGATED,
+    !!record.candidate,
+    record.candidate ? "Aggregated" : why,
+    record.candidate?.digest ?? "no candidate",
+  );
+  set(
+    PUBLISHED,
+    !!record.published,
+    record.published ? "Published" : why,
+    record.published?.reference ?? "not published",
+  );
+  return summarise(conditions, SUCCEEDED, outcomeOf(record), at);
+}
+
+function planMessage(record: RoundRecord): string {
+  return record.plan
+    ? `${record.participants.length} participants, parent version ${record.plan.parentVersion}`
+    : "the round was not planned";
+}
+
+function outcomeOf(record: RoundRecord) {
+  const message = record.outcome?.message.slice(0, 1024) ?? "";
+  switch (record.phase) {
+    case "Succeeded":
+      return { state: "done", reason: "Succeeded", message } as const;
+    case "Failed":
+    case "Cancelled":
+      return { state: "stalled", reason: record.outcome?.reason ?? record.phase, message } as const;
+    default:
+      return {
+        state: "progressing",
+        reason: record.waiting?.for ?? record.phase,
+        message: record.waiting?.message ?? WORKING[record.phase],
+      } as const;
+  }
+}
+
+function instant(ms: number): string {
+  return new Date(ms).toISOString();
+}

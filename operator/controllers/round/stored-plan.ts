@@ -1,0 +1,73 @@
+/**
+ * A round's signed plan and what goes with it, as journalled before anybody is sent anything (spaces "plans" and "round-keys").
+ * Holds: a round has one plan, whatever happens while it is made; its secret key is in the journal only, and removed at the end.
+ */
+import { z } from "zod";
+import { federationSpecSchema } from "../../api/federation.ts";
+import type { Journal, Write } from "../../journal/journal.ts";
+import type { Plan } from "../../round/plan.ts";
+import type { Signed } from "../../transport/generated/rondo.v1.ts";
+import { parsePlan } from "../../transport/plan.ts";
+import { activeSchema } from "../versions.ts";
+
+const storedSchema = z.strictObject({
+  schema: z.literal(1),
+  /** Base64 of the canonical JSON, exactly as signed. */
+  body: z.string(),
+  signature: z.string(),
+  parent: activeSchema,
+  /** Where the candidate goes; a round is fixed when it is planned. */
+  publish: federationSpecSchema.shape.publish,
+});
+
+export interface RoundPlan {
+  plan: Plan;
+  planHash: Uint8Array;
+  signed: Signed;
+  parent: z.infer<typeof activeSchema>;
+  publish: z.infer<typeof storedSchema>["publish"];
+}
+
+const PLANS = "plans";
+const KEYS = "round-keys";
+
+export function planWrites(
+  uid: string,
+  made: Pick<RoundPlan, "signed" | "parent" | "publish"> & { privateKey: Uint8Array },
+): Write[] {
+  const stored: z.infer<typeof storedSchema> = {
+    schema: 1,
+    body: Buffer.from(made.signed.body).toString("base64"),
+    signature: Buffer.from(made.signed.signature).toString("base64"),
+    parent: made.parent,
+    publish: made.publish,
+  };
+  return [
+    { insert: { space: PLANS, key: uid, value: Buffer.from(JSON.stringify(stored)) } },
+    { insert: { space: KEYS, key: uid, value: made.privateKey } },
+  ];
+}
+
+export async function readPlan(journal: Journal, uid: string): Promise<RoundPlan | undefined> {
+  const bytes = await journal.get(PLANS, uid);
+  if (!bytes) return undefined;
+  const stored = storedSchema.parse(JSON.parse(Buffer.from(bytes).toString("utf8")));
+  const body = Buffer.from(stored.body, "base64");
+  const { plan, planHash } = parsePlan(body);
+  return {
+    plan,
+    planHash,
+    signed: { kind: "plan", body, signature: Buffer.from(stored.signature, "base64") },
+    parent: stored.parent,
+    publish: stored.publish,
+  };
+}
+
+export async function readRoundKey(journal: Journal, uid: string): Promise<Uint8Array | undefined> {
+  return journal.get(KEYS, uid);
+}
+
+/** What a round that has ended no longer needs; the journal overwrites what it removes (secure_delete). */
+export function planRemovals(uid: string): Write[] {
+  return [PLANS, KEYS].map((space) => ({ remove: { space, key: uid } }));
+}

@@ -1,0 +1,75 @@
+/**
+ * Which change wakes which reconcile. Keys are names: an operator has one namespace.
+ * Holds: handlers only enqueue.
+ */
+import type { Controller } from "../kube/controller.ts";
+import { parseKey } from "../kube/objects.ts";
+import type { Context } from "./context.ts";
+import type { RoundDesk } from "./round/desk.ts";
+
+export interface Controllers {
+  federation: Controller;
+  round: Controller;
+  participant: Controller;
+  adapterVersion: Controller;
+}
+
+export class Wake {
+  readonly #context: Context;
+  readonly #desk: RoundDesk;
+  readonly #controllers: () => Controllers;
+
+  constructor(context: Context, desk: RoundDesk, controllers: () => Controllers) {
+    this.#context = context;
+    this.#desk = desk;
+    this.#controllers = controllers;
+  }
+
+  round(name: string): void {
+    this.#controllers().round.enqueue(name);
+  }
+
+  roundWithUid(uid: string): void {
+    const record = this.#desk.get(uid);
+    if (record) this.round(record.name);
+  }
+
+  federation(name: string): void {
+    this.#controllers().federation.enqueue(name);
+  }
+
+  /** Rounds that may have waited for it. */
+  roundsOf(federation: string): void {
+    for (const round of this.#context.objects.roundsOf(federation)) this.round(round.metadata.name);
+  }
+
+  /** Came, left, enrolled, suspended: federations count them, rounds miss them. */
+  participant(name: string): void {
+    this.#controllers().participant.enqueue(name);
+    for (const raw of this.#context.caches.federations.list()) this.federation(raw.metadata.name);
+    for (const record of this.#desk.open()) this.round(record.name);
+  }
+
+  /** From now on caches' changes wake reconciles; what is in the caches and in the journal already does so at once. */
+  connect(): void {
+    const { federations, rounds, participants, adapterVersions } = this.#context.caches;
+    federations.onChange((key) => {
+      this.federation(parseKey(key).name);
+      this.roundsOf(parseKey(key).name);
+    });
+    rounds.onChange((key, object) => {
+      this.round(parseKey(key).name);
+      const federation = (object?.spec as { federation?: string } | undefined)?.federation;
+      if (federation) this.federation(federation);
+    });
+    participants.onChange((key) => this.participant(parseKey(key).name));
+    adapterVersions.onChange((_key, object) => {
+      const federation = (object?.spec as { federation?: string } | undefined)?.federation;
+      if (!federation) return;
+      this.federation(federation);
+      for (const version of this.#context.objects.versionsOf(federation))
+        this.#controllers().adapterVersion.enqueue(version.metadata.name);
+    });
+    for (const record of this.#desk.all()) this.round(record.name);
+  }
+}
