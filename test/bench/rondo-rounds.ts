@@ -1,0 +1,140 @@
+/**
+ * Rondo's own side of the round benchmark: real operator, agents, transport, journal, API server and registry (federation.ts),
+ * five rounds one after the other that the Federation creates itself.
+ */
+import { mkdir } from "node:fs/promises";
+import { join } from "node:path";
+import type { RawObject } from "../../operator/kube/objects.ts";
+import { ADAPTER_VERSIONS, FEDERATION_ROUNDS, FEDERATIONS } from "../../operator/kube/resources.ts";
+import { OciRepository } from "../../operator/publish/oci.ts";
+import { formatAdapterConfig } from "../../operator/publish/peft.ts";
+import { pushAdapter } from "../../operator/publish/push-adapter.ts";
+import { writeSafetensors } from "../../operator/publish/safetensors.ts";
+import type { Registry } from "../integration/registry.ts";
+import { type BenchFederation, eventually, IMAGE, startFederation } from "./federation.ts";
+import { FEATURES, LAYERS, PARTICIPANTS, RANK, ROUNDS } from "./payload.ts";
+import type { PeerRun } from "./peers/peer-run.ts";
+
+const FEDERATION = "bench";
+const MODEL = { name: "example/bench", revision: "main", digest: `sha256:${"0".repeat(64)}` };
+const MODULES = ["q_proj", "v_proj"];
+const LIMIT_S = 300;
+
+export interface RondoRun extends PeerRun {
+  /** Of each round: from the last contribution to Succeeded. */
+  endingSeconds: number[];
+  /** Median seconds per phase. */
+  phases: Record<string, number[]>;
+}
+
+interface RoundObject extends RawObject {
+  status?: {
+    number?: number;
+    phase?: string;
+    contributions?: string;
+    phaseTimes?: Array<{ phase: string; at: string }>;
+    conditions?: Array<{ type: string; status: string; message?: string }>;
+  };
+}
+
+export async function runRondo(folder: string): Promise<RondoRun> {
+  await mkdir(folder, { recursive: true });
+  await using federation = await startFederation(folder, PARTICIPANTS);
+  const initial = await pushInitial(federation.registry, folder);
+  await federation.api.client.create(FEDERATIONS, manifest(federation, initial));
+  const rounds = await finished(federation);
+  federation.processes.sample();
+  const times = rounds.map(
+    (round) => new Map(round.status?.phaseTimes?.map(({ phase, at }) => [phase, Date.parse(at) / 1000])),
+  );
+  return {
+    title: "Rondo",
+    seconds: times.map((time) => time.get("Succeeded")! - Math.min(...time.values())),
+    endingSeconds: times.map((time) => time.get("Succeeded")! - time.get("Aggregating")!),
+    phases: secondsByPhase(rounds),
+    server: federation.processes.usage("server"),
+    cpuSeconds: federation.processes.cpuSeconds(),
+  };
+}
+
+/** A random adapter, as if another federation had published it: version 0 comes from it. */
+async function pushInitial(registry: Registry, folder: string): Promise<string> {
+  const weights = join(folder, "initial.safetensors");
+  const tensors = Array.from({ length: LAYERS }, (_, layer) =>
+    MODULES.flatMap((module) => {
+      const name = `base_model.model.model.layers.${layer}.self_attn.${module}`;
+      return [
+        { name: `${name}.lora_A.weight`, shape: [RANK, FEATURES] },
+        { name: `${name}.lora_B.weight`, shape: [FEATURES, RANK] },
+      ];
+    }),
+  ).flat();
+  await writeSafetensors(weights, tensors, new Map([["format", "pt"]]), () => [
+    Float32Array.from({ length: RANK * FEATURES }, () => Math.random() - 0.5),
+  ]);
+  const config = formatAdapterConfig({ baseModel: MODEL, rank: RANK, alpha: 2 * RANK, targetModules: MODULES });
+  const repository = new OciRepository({ registry: registry.host, repository: "bench/initial", plainHttp: true });
+  const lineage = { federation: "initial", version: 0, baseModel: MODEL };
+  return (await pushAdapter(repository, { weights, config, rank: RANK }, lineage)).reference;
+}
+
+function manifest({ namespace, registry }: BenchFederation, initial: string) {
+  return {
+    metadata: { name: FEDERATION, namespace },
+    spec: {
+      baseModel: MODEL,
+      adapter: { rank: RANK, alpha: 2 * RANK, targetModules: MODULES, initialFrom: { reference: initial } },
+      training: {
+        image: IMAGE,
+        task: "instruction",
+        steps: 1,
+        batchSize: 1,
+        sequenceLength: 128,
+        learningRate: "1e-4",
+        resources: { gpus: 0, memory: "64Mi", cpu: "1" },
+      },
+      participants: { selector: { matchLabels: { bench: "yes" } }, minimum: PARTICIPANTS },
+      deadlines: { accept: "2m", training: "5m", aggregation: "5m" },
+      aggregation: {
+        privacy: "trusted",
+        rule: "mean",
+        lora: "average",
+        weighting: "examples",
+        exampleCap: 100,
+        clipNorm: "1.0",
+      },
+      publish: { oci: { repository: `${registry.host}/bench/adapters`, plainHTTP: true } },
+      rounds: { count: ROUNDS },
+    },
+  };
+}
+
+async function finished({ api, namespace }: BenchFederation): Promise<RoundObject[]> {
+  let rounds: RoundObject[] = [];
+  await eventually(`${ROUNDS} rounds`, LIMIT_S, async () => {
+    const { items } = await api.client.list(FEDERATION_ROUNDS, { namespace });
+    rounds = items as RoundObject[];
+    const failed = rounds.find((round) => round.status?.phase === "Failed");
+    if (failed !== undefined) throw new Error(`a round failed: ${JSON.stringify(failed.status)}`);
+    return rounds.filter((round) => round.status?.phase === "Succeeded").length === ROUNDS;
+  });
+  const short = rounds.find((round) => round.status?.contributions !== `${PARTICIPANTS}/${PARTICIPANTS}`);
+  if (short !== undefined) throw new Error(`a round had ${short.status?.contributions} contributions`);
+  const { items: versions } = await api.client.list(ADAPTER_VERSIONS, { namespace });
+  if (versions.length !== ROUNDS + 1) throw new Error(`${versions.length} adapter versions after ${ROUNDS} rounds`);
+  return rounds.sort((a, b) => (a.status?.number ?? 0) - (b.status?.number ?? 0));
+}
+
+function secondsByPhase(rounds: RoundObject[]): Record<string, number[]> {
+  const seconds: Record<string, number[]> = {};
+  for (const round of rounds) {
+    const times = round.status?.phaseTimes ?? [];
+    for (const [i, { phase, at }] of times.entries()) {
+      const next = times[i + 1];
+      if (next === undefined) continue;
+      const taken = (Date.parse(next.at) - Date.parse(at)) / 1000;
+      seconds[phase] = [...(seconds[phase] ?? []), taken];
+    }
+  }
+  return seconds;
+}
