@@ -107,7 +107,7 @@ test("a silent server is a Timeout in time", async () => {
   answers = [silence];
   const startedAt = performance.now();
   const fault = await faultOf(client.get(PODS, pod, { timeoutMs: 150 }));
-  expect(fault).toMatchObject({ code: "Timeout", message: "get pods ns/p: no answer within 150 ms" });
+  expect(fault).toMatchObject({ code: "Timeout", message: "get pods ns/p: not within 150 ms" });
   expect(performance.now() - startedAt).toBeLessThan(1_000);
 });
 

@@ -7,6 +7,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { Connection, readBody } from "./connection.ts";
 import type { CredentialSource } from "./credentials.ts";
+import { type Deadline, startDeadline } from "./deadline.ts";
 import { faultOfAnswer, isKubeFault, KubeFault } from "./faults.ts";
 import type { ClientMetrics } from "./metrics.ts";
 import type { Draft, KubeObject, Ref, ResourceKind } from "./objects.ts";
@@ -272,25 +273,29 @@ export class KubeClient {
   async #text(call: Call): Promise<string> {
     const timeoutMs = call.timeoutMs ?? this.#timeoutMs;
     const endsAt = performance.now() + timeoutMs;
-    const deadline = AbortSignal.timeout(timeoutMs);
-    const signal = call.signal ? AbortSignal.any([deadline, call.signal]) : deadline;
-    for (let attempt = 0; ; attempt++) {
-      try {
-        return await this.#once(call, signal);
-      } catch (error) {
-        const fault = faultOf(call, error, timeoutMs, deadline);
-        const wasSent = !isNeverSent(error);
-        const { code, retryAfterMs } = fault;
-        const failed = { code, wasSent, ...(retryAfterMs === undefined ? {} : { retryAfterMs }) };
-        // Math.random: jitter only.
-        const waitMs = retryDelayMs(failed, attempt, call.idempotent, Math.random());
-        if (waitMs === undefined || performance.now() + waitMs >= endsAt) throw fault;
-        this.#metrics?.retried(call.method);
-        await sleep(waitMs, undefined, { signal }).catch(() => {
-          throw faultOf(call, signal.reason, timeoutMs, deadline);
-        });
+    const deadline = startDeadline(timeoutMs, call.signal);
+    try {
+      for (let attempt = 0; ; attempt++) {
+        try {
+          return await this.#once(call, deadline.signal);
+        } catch (error) {
+          const waitMs = this.#retryDelayMs(call, error, deadline, attempt);
+          if (waitMs === undefined || performance.now() + waitMs >= endsAt) throw error;
+          this.#metrics?.retried(call.method);
+          await sleep(waitMs, undefined, { signal: deadline.signal });
+        }
       }
+    } catch (error) {
+      throw faultOf(call, error, deadline);
+    } finally {
+      deadline.end();
     }
+  }
+
+  #retryDelayMs(call: Call, error: unknown, deadline: Deadline, attempt: number): number | undefined {
+    const { code, retryAfterMs } = faultOf(call, error, deadline);
+    const failed = { code, wasSent: !isNeverSent(error), ...(retryAfterMs === undefined ? {} : { retryAfterMs }) };
+    return retryDelayMs(failed, attempt, call.idempotent, Math.random()); // jitter only
   }
 
   async #once(call: Call, signal: AbortSignal): Promise<string> {
@@ -348,9 +353,9 @@ function withoutServerFields(metadata: object): object {
   return rest;
 }
 
-function faultOf(call: Call, error: unknown, timeoutMs: number, deadline: AbortSignal): KubeFault {
+function faultOf(call: Call, error: unknown, deadline: Deadline): KubeFault {
   if (error instanceof KubeFault) return error;
-  if (deadline.aborted) return new KubeFault("Timeout", `${call.what}: no answer within ${timeoutMs} ms`);
+  if (deadline.isOver()) return new KubeFault("Timeout", `${call.what}: ${(deadline.signal.reason as Error).message}`);
   if (call.signal?.aborted) return new KubeFault("Aborted", `${call.what}: aborted`);
   const { code, message } = error as NodeJS.ErrnoException;
   return new KubeFault("Unreachable", `${call.what}: ${code ?? message}`);

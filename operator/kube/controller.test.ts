@@ -99,7 +99,7 @@ test("a reconcile that outruns its time is told so", async () => {
     });
   start({ reconcile, timeoutMs: 20 }).enqueue("a");
   await until(() => why !== undefined);
-  expect(String(why)).toContain("outran its 20 ms");
+  expect(String(why)).toContain("not within 20 ms");
 });
 
 test("stop waits for what runs, and aborts it after its grace", async () => {

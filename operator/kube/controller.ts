@@ -11,6 +11,7 @@
  */
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Logger } from "pino";
+import { startDeadline } from "./deadline.ts";
 import { isKubeFault } from "./faults.ts";
 import type { KubeMetrics } from "./metrics.ts";
 import { WorkQueue } from "./queue.ts";
@@ -93,20 +94,15 @@ export class Controller {
 
   async #reconcileInTime(key: string): Promise<void> {
     const { timeoutMs = 60_000, log, metrics } = this.#options;
-    const timeout = new AbortController();
-    const timer = setTimeout(() => {
+    const abandoned = Promise.withResolvers<void>();
+    const deadline = startDeadline(timeoutMs, this.#stop.signal, () => {
       metrics?.controller.timedOut(this.name);
       log.error({ controller: this.name, key, timeoutMs }, "reconcile outran its time");
-      timeout.abort(new Error(`reconcile of ${key} outran its ${timeoutMs} ms`));
-    }, timeoutMs);
-    const settled = this.#reconcile(key, AbortSignal.any([timeout.signal, this.#stop.signal])).finally(() =>
-      clearTimeout(timer),
-    );
-    // A reconcile deaf to its signal keeps its key, but not its worker: one stuck key must not stop the others.
-    const abandoned = new Promise<void>((resolve) => {
-      timeout.signal.addEventListener("abort", () => setTimeout(resolve, ABANDON_MS).unref(), { once: true });
+      // Deaf to its signal, a reconcile keeps its key but not its worker: one stuck key must not stop the others.
+      setTimeout(abandoned.resolve, ABANDON_MS).unref();
     });
-    await Promise.race([settled, abandoned]);
+    const settled = this.#reconcile(key, deadline.signal).finally(deadline.end);
+    await Promise.race([settled, abandoned.promise]);
   }
 
   /** Never throws. */

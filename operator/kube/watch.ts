@@ -6,6 +6,7 @@
  */
 import { StringDecoder } from "node:string_decoder";
 import { type Connection, readBody } from "./connection.ts";
+import { startDeadline } from "./deadline.ts";
 import { faultOfAnswer, faultOfStatus, KubeFault } from "./faults.ts";
 import type { KubeObject, ResourceKind } from "./objects.ts";
 import { collectionPath, withQuery } from "./paths.ts";
@@ -40,8 +41,9 @@ export async function* watchEvents<T extends KubeObject>(
 ): AsyncGenerator<WatchEvent<T>> {
   const { namespace, labelSelector, fieldSelector, timeoutSeconds, resourceVersion } = options;
   const what = `watch ${kind.plural}`;
-  const watchdog = new Watchdog(options.silenceMs ?? SILENCE_MS, timeoutSeconds * 1000 + GRACE_MS);
-  const signal = options.signal ? AbortSignal.any([watchdog.signal, options.signal]) : watchdog.signal;
+  const silenceMs = options.silenceMs ?? SILENCE_MS;
+  const end = startDeadline(timeoutSeconds * 1000 + GRACE_MS, options.signal);
+  const silence = startDeadline(silenceMs, end.signal);
   const query = {
     watch: true,
     allowWatchBookmarks: true,
@@ -55,7 +57,7 @@ export async function* watchEvents<T extends KubeObject>(
       method: "GET",
       path: withQuery(collectionPath(kind, namespace), query),
       headers: { Accept: "application/json" },
-      signal,
+      signal: silence.signal,
     });
     const status = answer.statusCode ?? 0;
     if (status !== 200) {
@@ -64,19 +66,21 @@ export async function* watchEvents<T extends KubeObject>(
         secret: false,
       });
     }
-    for await (const line of lines(answer, () => watchdog.heard())) {
+    for await (const line of lines(answer, silence.restart)) {
       const event = JSON.parse(line) as { type: string; object: unknown };
       if (event.type === "ERROR") throw faultOfStatus(what, event.object);
       yield event as WatchEvent<T>;
     }
   } catch (error) {
     if (error instanceof KubeFault) throw error;
+    if (end.isOver()) throw new KubeFault("Timeout", `${what}: the server did not end it in time`);
+    if (silence.isOver()) throw new KubeFault("Timeout", `${what}: silent for ${silenceMs} ms`);
     if (options.signal?.aborted) throw new KubeFault("Aborted", `${what}: aborted`);
-    if (watchdog.signal.aborted) throw new KubeFault("Timeout", `${what}: ${watchdog.signal.reason}`);
     const { code, message } = error as NodeJS.ErrnoException;
     throw new KubeFault("Unreachable", `${what}: ${code ?? message}`);
   } finally {
-    watchdog.stop();
+    silence.end();
+    end.end();
   }
 }
 
@@ -98,29 +102,4 @@ async function* lines(stream: AsyncIterable<Buffer>, heard: () => void): AsyncGe
   }
   const unended = rest.join("");
   if (unended) yield unended;
-}
-
-class Watchdog {
-  readonly #controller = new AbortController();
-  readonly #silence: NodeJS.Timeout;
-  readonly #end: NodeJS.Timeout;
-
-  constructor(silenceMs: number, endMs: number) {
-    this.#silence = setTimeout(() => this.#controller.abort(`silent for ${silenceMs} ms`), silenceMs).unref();
-    this.#end = setTimeout(() => this.#controller.abort("not ended by the server in time"), endMs).unref();
-  }
-
-  get signal(): AbortSignal {
-    return this.#controller.signal;
-  }
-
-  heard(): void {
-    this.#silence.refresh();
-  }
-
-  stop(): void {
-    clearTimeout(this.#silence);
-    clearTimeout(this.#end);
-    this.#controller.abort("stopped");
-  }
 }
