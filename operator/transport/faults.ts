@@ -67,6 +67,10 @@ export class TransportFault extends Error {
   }
 }
 
+export function isTransportCode(code: string): code is TransportCode {
+  return Object.hasOwn(CODES, code);
+}
+
 const REASON_KEY = "rondo-reason";
 
 /** What a handler gives to gRPC. An error that is no fault is a defect of the operator: its text stays here. */
@@ -89,7 +93,7 @@ export function fromServiceError(error: unknown, endpoint: string): TransportFau
   if (error instanceof TransportFault) return error;
   const { code, details = "", metadata } = error as Partial<ServiceError>;
   const reason = metadata?.get(REASON_KEY)[0]?.toString();
-  if (reason && Object.hasOwn(CODES, reason)) return new TransportFault(reason as TransportCode, details.slice(0, 512));
+  if (reason && isTransportCode(reason)) return new TransportFault(reason, details.slice(0, 512));
   return withoutReason(code ?? status.UNKNOWN, details, endpoint);
 }
 

@@ -1,0 +1,350 @@
+import { createHash, randomBytes } from "node:crypto";
+import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterEach, beforeEach, expect, test } from "vitest";
+import { LEAF_BYTES } from "../../../operator/journal/merkle.ts";
+import { Connection } from "../../../operator/transport/connection.ts";
+import { enrol } from "../../../operator/transport/enrol-client.ts";
+import { seal } from "../../../operator/transport/envelope.ts";
+import { fromServiceError, TransportFault } from "../../../operator/transport/faults.ts";
+import {
+  type Manifest,
+  type UploadMessage,
+  UploadOpening,
+  type UploadReply,
+} from "../../../operator/transport/generated/rondo.v1.ts";
+import { generateIdentity } from "../../../operator/transport/identity.ts";
+import { Inbox } from "../../../operator/transport/inbox.ts";
+import { manifestOf } from "../../../operator/transport/upload-client.ts";
+import { TestAgent, workOf } from "./agent.ts";
+import { TestOperator } from "./operator.ts";
+
+let operator: TestOperator;
+let folder: string;
+const agents: TestAgent[] = [];
+const planHash = Buffer.alloc(32, 1);
+
+beforeEach(async () => {
+  operator = await TestOperator.start();
+  folder = await mkdtemp(join(tmpdir(), "rondo-agent-"));
+});
+afterEach(async () => {
+  await Promise.all(agents.splice(0).map((each) => each.client.stop()));
+  await operator.stop();
+  await rm(folder, { recursive: true });
+});
+
+async function connectedAgent(participant = "clinic-a"): Promise<TestAgent> {
+  const created = new TestAgent(operator.invite(participant));
+  agents.push(created);
+  await created.connected();
+  return created;
+}
+
+async function fileOf(byteLength: number, participant = "clinic-a") {
+  const bytes = randomBytes(byteLength);
+  const file = join(folder, `delta-${randomBytes(4).toString("hex")}`);
+  await writeFile(file, bytes);
+  return { bytes, file, manifest: await manifestOf(file, workOf(participant), planHash) };
+}
+
+test.each([1, LEAF_BYTES, 3 * LEAF_BYTES + 7])(
+  "an upload of %i bytes ends in the spool and with a receipt",
+  async (length) => {
+    const clinic = await connectedAgent();
+    const { bytes, file, manifest } = await fileOf(length);
+    const progress: number[] = [];
+    const receipt = await clinic.client.upload(manifest, file, { onProgress: (sent) => progress.push(sent) });
+    expect(receipt.byteLength).toBe(length);
+    expect(progress.at(-1)).toBe(length);
+    expect(operator.coordinator.uploads).toHaveLength(1);
+    expect((await readFile(operator.coordinator.uploads[0]!.file)).equals(bytes)).toBe(true);
+  },
+);
+
+test("a finished upload that is offered again gets its receipt at once, even when its file is gone", async () => {
+  const clinic = await connectedAgent();
+  const { file, manifest } = await fileOf(2 * LEAF_BYTES);
+  const first = await clinic.client.upload(manifest, file);
+  await operator.spool.remove(first.root);
+  operator.coordinator.admit = async () => {
+    throw new TransportFault("NotExpected", "The round is over");
+  };
+  const progress: number[] = [];
+  const again = await clinic.client.upload(manifest, file, { onProgress: (sent) => progress.push(sent) });
+  expect(again).toEqual(first);
+  expect(progress).toEqual([]);
+});
+
+test("another file for the same work is an error and never an overwrite", async () => {
+  const clinic = await connectedAgent();
+  const first = await fileOf(10);
+  await clinic.client.upload(first.manifest, first.file);
+  const second = await fileOf(10);
+  await expect(clinic.client.upload(second.manifest, second.file)).rejects.toMatchObject({ code: "ManifestDiffers" });
+  await operator.server.forgetUploads("demo.rondo.dev/rondo/notes", 7);
+  await clinic.client.upload(second.manifest, second.file);
+});
+
+test("an upload that the coordinator does not expect is refused with its sentence", async () => {
+  const clinic = await connectedAgent();
+  operator.coordinator.admit = async () => {
+    throw new TransportFault("NotExpected", "This round does not wait for clinic-a");
+  };
+  const { file, manifest } = await fileOf(10);
+  await expect(clinic.client.upload(manifest, file)).rejects.toMatchObject({
+    code: "NotExpected",
+    message: "This round does not wait for clinic-a",
+  });
+  expect(await operator.spool.list()).toEqual([]);
+});
+
+test("an upload under another participant's name is refused", async () => {
+  const clinic = await connectedAgent();
+  const { file, manifest } = await fileOf(10, "clinic-b");
+  await expect(clinic.client.upload(manifest, file)).rejects.toMatchObject({ code: "MessageInvalid" });
+});
+
+test("a file that changed after its manifest is refused by the agent itself", async () => {
+  const clinic = await connectedAgent();
+  const { file, manifest, bytes } = await fileOf(LEAF_BYTES + 5);
+  bytes[LEAF_BYTES + 1]! ^= 1;
+  await writeFile(file, bytes);
+  await expect(clinic.client.upload(manifest, file)).rejects.toMatchObject({ code: "ManifestDiffers" });
+});
+
+test("an upload goes on where it was when the operator restarts in the middle of it", async () => {
+  const clinic = await connectedAgent();
+  const { bytes, file, manifest } = await fileOf(12 * LEAF_BYTES);
+  const progress: number[] = [];
+  let restart: Promise<void> | undefined;
+  const receipt = await clinic.client.upload(manifest, file, {
+    onProgress: (sent) => {
+      progress.push(sent);
+      if (sent >= 5 * LEAF_BYTES) restart ??= operator.down(0).then(() => operator.up());
+    },
+  });
+  await restart;
+  expect(receipt.byteLength).toBe(bytes.length);
+  // After the restart the first progress is the offset that the operator already held.
+  const resumed = progress.findIndex((sent, n) => n > 0 && sent <= progress[n - 1]!);
+  expect(resumed).toBeGreaterThan(0);
+  expect(progress[resumed]).toBeGreaterThanOrEqual(LEAF_BYTES);
+  expect((await readFile(operator.coordinator.uploads.at(-1)!.file)).equals(bytes)).toBe(true);
+});
+
+test("an upload goes on where it was when the agent is stopped in the middle and another process continues", async () => {
+  const clinic = await connectedAgent();
+  const { bytes, file, manifest } = await fileOf(12 * LEAF_BYTES);
+  const first = clinic.client.upload(manifest, file, {
+    onProgress: (sent) => {
+      if (sent >= 6 * LEAF_BYTES) void clinic.client.stop();
+    },
+  });
+  await expect(first).rejects.toMatchObject({ code: "Stopped" });
+
+  const again = new TestAgent(operator.invite("clinic-a"), { identity: clinic.identity, store: clinic.store });
+  agents.push(again);
+  await again.connected();
+  const progress: number[] = [];
+  await again.client.upload(manifest, file, { onProgress: (sent) => progress.push(sent) });
+  expect(progress[0]).toBeGreaterThanOrEqual(LEAF_BYTES);
+  expect((await readFile(operator.coordinator.uploads[0]!.file)).equals(bytes)).toBe(true);
+});
+
+test("an upload that is given up by its signal ends with a fault and keeps what the operator holds", async () => {
+  const clinic = await connectedAgent();
+  const { file, manifest } = await fileOf(6 * LEAF_BYTES);
+  const giveUp = new AbortController();
+  const upload = clinic.client.upload(manifest, file, {
+    signal: giveUp.signal,
+    onProgress: (sent) => {
+      if (sent >= 3 * LEAF_BYTES) giveUp.abort();
+    },
+  });
+  await expect(upload).rejects.toMatchObject({ code: "Stopped" });
+  await clinic.client.upload(manifest, file);
+});
+
+test("uploads of several participants at once all arrive", async () => {
+  const names = ["clinic-a", "clinic-b", "clinic-c", "clinic-d"];
+  await Promise.all(
+    names.map(async (name) => {
+      const clinic = await connectedAgent(name);
+      const { file, manifest } = await fileOf(4 * LEAF_BYTES, name);
+      await clinic.client.upload(manifest, file);
+    }),
+  );
+  expect(operator.coordinator.uploads.map(({ participant }) => participant).sort()).toEqual(names);
+});
+
+test("when the volume is full the upload is refused before its first byte, and tried again", async () => {
+  const clinic = await connectedAgent();
+  const { file, manifest } = await fileOf(LEAF_BYTES);
+  let full = true;
+  const begin = operator.spool.begin.bind(operator.spool);
+  const { SpoolFault } = await import("../../../operator/journal/spool.ts");
+  operator.spool.begin = (offered) =>
+    full ? Promise.reject(new SpoolFault("DiskFull", "The operator's volume is full")) : begin(offered);
+  const upload = clinic.client.upload(manifest, file);
+  setTimeout(() => {
+    full = false;
+  }, 200);
+  await upload;
+});
+
+async function bareConnection(participant = "clinic-a") {
+  const identity = generateIdentity();
+  const invitation = operator.invite(participant);
+  const parts = { invitation, identity: identity.privateKey, now: Date.now };
+  const credential = await enrol(parts);
+  const introduce = async () => ({ agentVersion: "0", capacity: undefined, open: [] });
+  const connection = await Connection.open(parts, { credential, introduce, signal: new AbortController().signal });
+  const ended = connection.read({ plan: () => {}, cancelled: () => {}, acknowledged: () => {} }).catch(() => {});
+  const close = async () => {
+    connection.end();
+    await ended;
+  };
+  return { connection, identity, close };
+}
+
+async function rawUpload(
+  messages: (challenge: Uint8Array, identity: ReturnType<typeof generateIdentity>) => UploadMessage[],
+) {
+  const { connection, identity, close } = await bareConnection();
+  const call = connection.channel.upload();
+  const inbox = new Inbox<UploadReply>(call);
+  for (const message of messages(connection.challenge, identity)) call.write(message);
+  try {
+    for (let n = 0; ; n += 1) {
+      const reply = await inbox.next(5_000);
+      if (!reply) return n;
+    }
+  } catch (error) {
+    throw fromServiceError(error, "the test's operator");
+  } finally {
+    call.cancel();
+    await close();
+  }
+}
+
+function openingOf(
+  challenge: Uint8Array,
+  manifest: Manifest,
+  identity: ReturnType<typeof generateIdentity>,
+): UploadMessage {
+  const body = UploadOpening.encode({ challenge, manifest }).finish();
+  return { message: { $case: "opening", value: seal("upload", body, identity.privateKey) } };
+}
+
+function chunkOf(offset: number, data: Uint8Array): UploadMessage {
+  return { message: { $case: "chunk", value: { offset, data } } };
+}
+
+test("a corrupted chunk is refused on arrival", async () => {
+  const { bytes, manifest } = await fileOf(2 * LEAF_BYTES);
+  const damaged = Buffer.from(bytes.subarray(0, LEAF_BYTES)).fill(0, 5, 9);
+  const upload = rawUpload((challenge, identity) => [openingOf(challenge, manifest, identity), chunkOf(0, damaged)]);
+  await expect(upload).rejects.toMatchObject({ code: "ChunkInvalid" });
+  expect((await operator.spool.list())[0]!.byteLength).toBe(0);
+});
+
+test("a chunk before the opening, an opening signed by another key, and one for another stream are refused", async () => {
+  const { bytes, manifest } = await fileOf(10);
+  await expect(rawUpload(() => [chunkOf(0, bytes)])).rejects.toMatchObject({ code: "MessageInvalid" });
+  operator.coordinator.members.clear();
+  const thief = generateIdentity();
+  await expect(rawUpload((challenge) => [openingOf(challenge, manifest, thief)])).rejects.toMatchObject({
+    code: "SignatureInvalid",
+  });
+  operator.coordinator.members.clear();
+  await expect(rawUpload((_, identity) => [openingOf(Buffer.alloc(32), manifest, identity)])).rejects.toMatchObject({
+    code: "ChallengeUnknown",
+  });
+});
+
+test("a chunk larger than a message may be is refused", async () => {
+  const { manifest } = await fileOf(LEAF_BYTES);
+  const huge = chunkOf(0, Buffer.alloc(LEAF_BYTES + 128 * 1024));
+  const upload = rawUpload((challenge, identity) => [openingOf(challenge, manifest, identity), huge]);
+  await expect(upload).rejects.toMatchObject({ code: "MessageTooLarge" });
+});
+
+test("an upload ends with the stream under whose challenge it was opened", async () => {
+  const { manifest } = await fileOf(2 * LEAF_BYTES);
+  const { connection, identity, close } = await bareConnection();
+  const call = connection.channel.upload();
+  const inbox = new Inbox<UploadReply>(call);
+  call.write(openingOf(connection.challenge, manifest, identity));
+  await inbox.next();
+  operator.server.disconnect("clinic-a", { code: "Suspended", message: "The Participant is suspended" });
+  const reason = await inbox.next().catch((error) => fromServiceError(error, "the test's operator"));
+  expect(reason).toBeInstanceOf(TransportFault);
+  await close();
+});
+
+async function adapter(byteLength: number) {
+  const bytes = randomBytes(byteLength);
+  const file = join(folder, "adapter.safetensors");
+  await writeFile(file, bytes);
+  const digest = createHash("sha256").update(bytes).digest();
+  operator.coordinator.adapters.set(digest.toString("hex"), file);
+  return {
+    bytes,
+    digest,
+    expectedBytes: byteLength,
+    federation: "demo.rondo.dev/rondo/notes",
+    destination: join(folder, "parent"),
+  };
+}
+
+test.each([1, LEAF_BYTES, 5 * LEAF_BYTES + 3])("a download of %i bytes arrives under its digest", async (length) => {
+  const clinic = await connectedAgent();
+  const { bytes, digest, destination, ...wanted } = await adapter(length);
+  await clinic.client.download(digest, destination, wanted);
+  expect((await readFile(destination)).equals(bytes)).toBe(true);
+  await clinic.client.download(digest, destination, wanted); // there already
+});
+
+test("a download continues a partial file, and a damaged one is fetched anew", async () => {
+  const clinic = await connectedAgent();
+  const { bytes, digest, destination, ...wanted } = await adapter(3 * LEAF_BYTES);
+  await writeFile(`${destination}.partial`, bytes.subarray(0, LEAF_BYTES + 100));
+  await clinic.client.download(digest, destination, wanted);
+  expect((await readFile(destination)).equals(bytes)).toBe(true);
+  await rm(destination);
+  await writeFile(`${destination}.partial`, Buffer.alloc(LEAF_BYTES));
+  await clinic.client.download(digest, destination, wanted);
+  expect((await readFile(destination)).equals(bytes)).toBe(true);
+});
+
+test("a download survives the operator's restart", async () => {
+  const clinic = await connectedAgent();
+  const { bytes, digest, destination, ...wanted } = await adapter(24 * LEAF_BYTES);
+  const download = clinic.client.download(digest, destination, wanted);
+  await operator.down(0);
+  await operator.up();
+  await download;
+  expect((await readFile(destination)).equals(bytes)).toBe(true);
+});
+
+test("an unknown digest is refused, and an adapter of another length is not kept", async () => {
+  const clinic = await connectedAgent();
+  const { digest, destination, ...wanted } = await adapter(100);
+  await expect(clinic.client.download(randomBytes(32), destination, wanted)).rejects.toMatchObject({
+    code: "DigestUnknown",
+  });
+  const shorter = clinic.client.download(digest, destination, { ...wanted, expectedBytes: 99 });
+  await expect(shorter).rejects.toMatchObject({ code: "MessageInvalid" });
+  await expect(readFile(destination)).rejects.toMatchObject({ code: "ENOENT" });
+});
+
+test("an operator that sends other bytes than the digest says is found out", async () => {
+  const clinic = await connectedAgent();
+  const { bytes, digest, destination, ...wanted } = await adapter(100);
+  bytes[0]! ^= 1;
+  await writeFile(join(folder, "adapter.safetensors"), bytes);
+  await expect(clinic.client.download(digest, destination, wanted)).rejects.toMatchObject({ code: "DigestDiffers" });
+  await expect(readFile(destination)).rejects.toMatchObject({ code: "ENOENT" });
+});
