@@ -2,7 +2,7 @@
  * Trainer Jobs of this participant in the agent's own cluster: create, watch, delete.
  * Holds: names are deterministic, so that creating again finds what is there; a Secret goes with its Job, and both go with the agent's
  * Service when the site uninstalls; a Job that no living assignment knows is deleted by sweep().
- * Does not: decide when (assignment.ts). Needs of its Role: jobs and pods get, list, watch; jobs create, delete; secrets get, create, patch,
+ * Does not: decide when (assignment.ts). Needs of its Role: jobs and pods get, list, watch; jobs create, delete; secrets create,
  * delete; services get; events list, create, patch.
  */
 import type { Logger } from "pino";
@@ -13,8 +13,9 @@ import { isKubeFault } from "../kube/faults.ts";
 import type { KubeMetrics } from "../kube/metrics.ts";
 import type { OwnerReference } from "../kube/objects.ts";
 import { CORE_EVENTS, type CoreEvent, JOBS, type Job, PODS, type Pod, SECRETS } from "../kube/resources.ts";
-import { buildTrainerJob, MANAGED_BY, ownedByJob, type TrainerJobOptions, taskSecretName } from "../trainer/job.ts";
+import { buildTrainerJob, MANAGED_BY, type TrainerJobOptions, taskSecretName } from "../trainer/job.ts";
 import { type JobObservation, observeJob, sentence } from "../trainer/observe-job.ts";
+import { writeTaskSecret } from "../trainer/task-secret.ts";
 
 const JOB_NAME = "batch.kubernetes.io/job-name";
 const PARTICIPANT = "rondo.dev/participant";
@@ -96,9 +97,8 @@ export class ClusterJobs implements TrainerJobs {
   async ensure(options: EnsureJob): Promise<void> {
     const { client, namespace, owner } = this.#options;
     const { job, secret } = buildTrainerJob({ ...options, namespace, ...(owner ? { owner } : {}) });
-    await client.apply(SECRETS, secret);
     const made = await this.#createOrFind(job);
-    await client.patchMerge(SECRETS, secret.metadata, { metadata: { ownerReferences: [ownedByJob(made)] } });
+    await writeTaskSecret(client, secret, made);
     this.#jobs.put(made);
   }
 

@@ -53,7 +53,7 @@ export interface TrainerLabels {
   kind: TaskKind;
 }
 
-/** @returns manifests to be created in this order: the Secret, the Job; then the Secret may be given to the Job (`ownedByJob`). */
+/** @returns manifests to be created in this order: the Job, then the Secret, which names it as owner (task-secret.ts). */
 export function buildTrainerJob(options: TrainerJobOptions): { job: Job; secret: Secret } {
   const labels = jobLabels(options.labels);
   const annotations = { [FEDERATION_ANNOTATION]: options.labels.federation };

@@ -9,9 +9,10 @@ import { z } from "zod";
 import type { Federation } from "../../api/federation.ts";
 import { isKubeFault } from "../../kube/faults.ts";
 import { controllerReference } from "../../kube/objects.ts";
-import { CORE_EVENTS, JOBS, type Job, PODS, SECRETS, SERVICES } from "../../kube/resources.ts";
-import { buildTrainerJob, ownedByJob } from "../../trainer/job.ts";
+import { CORE_EVENTS, JOBS, type Job, PODS, SERVICES } from "../../kube/resources.ts";
+import { buildTrainerJob } from "../../trainer/job.ts";
 import { observeJob } from "../../trainer/observe-job.ts";
+import { writeTaskSecret } from "../../trainer/task-secret.ts";
 import { newTaskToken, type TaskServer } from "../../trainer/task-server.ts";
 import { MOST_ADAPTER_BYTES } from "../adapters.ts";
 import { type Context, federationId } from "../context.ts";
@@ -42,6 +43,7 @@ export class InitialiseJobs {
   readonly #tasks: () => Promise<TaskServer>;
   readonly #wake: (federation: string) => void;
   readonly #opened = new Set<string>();
+  readonly #created = new Set<string>();
 
   /** @param tasks  started when the first federation needs it */
   constructor(context: Context, tasks: () => Promise<TaskServer>, wake: (federation: string) => void) {
@@ -62,8 +64,9 @@ export class InitialiseJobs {
     if (expired || stored.generation !== generation || (job && job.metadata.ownerReferences?.[0]?.uid !== uid)) {
       return this.#startOver(federation, job !== undefined);
     }
+    // After a restart as well: the process may have ended between Job and Secret.
+    if (!job || !this.#created.has(stored.token)) await this.#create(federation, stored);
     if (!job) {
-      await this.#create(federation, stored);
       return { kind: "making", message: "version 0 is being made", againMs: LOOK_AGAIN_MS };
     }
     return this.#judge(federation, job, stored);
@@ -76,6 +79,7 @@ export class InitialiseJobs {
     if (!stored) return;
     (await this.#tasks()).close(stored.token);
     this.#opened.delete(stored.token);
+    this.#created.delete(stored.token);
     await this.#context.client.delete(JOBS, { namespace, name: jobNameOf(name) });
     await this.#context.journal.commit([{ remove: { space: SPACE, key: uid } }]);
     await rm(this.#output(uid), { force: true });
@@ -176,16 +180,17 @@ export class InitialiseJobs {
       owner: controllerReference({ ...federation, apiVersion: "rondo.dev/v1alpha1", kind: "Federation" }),
       activeDeadlineSeconds: Math.max(1, (stored.deadlineMs - now()) / 1000),
     });
-    await client.apply(SECRETS, secret);
+    let made: Job;
     try {
-      const created = await client.create(JOBS, job);
-      await client.apply(SECRETS, {
-        ...secret,
-        metadata: { ...secret.metadata, ownerReferences: [ownedByJob(created)] },
-      });
+      made = await client.create(JOBS, job);
     } catch (error) {
       if (!isKubeFault(error, "AlreadyExists")) throw error;
+      const found = await client.get(JOBS, job.metadata);
+      if (!found) throw error;
+      made = found;
     }
+    await writeTaskSecret(client, secret, made);
+    this.#created.add(stored.token);
   }
 
   /** By the Service's cluster IP: trainers need no DNS. */
