@@ -3,6 +3,7 @@ import { existsSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { command } from "./commands.ts";
 import { type Cluster, findCluster, imagesDir } from "./layout.ts";
+import { snapshotterOn } from "./node.ts";
 
 /** The archive that scripts/images keeps for a name: localhost/rondo:dev → <cache>/images/rondo.tar */
 export function archiveOf(image: string): string {
@@ -17,21 +18,23 @@ export async function loadImage(name: string | Cluster, image: string): Promise<
   const cluster = typeof name === "string" ? findCluster(name) : name;
   const archive = image.includes("/") && existsSync(image) ? image : archiveOf(image);
   if (!existsSync(archive)) throw new Error(`there is no image archive ${archive}: run scripts/images`);
+  if (loadedImages(cluster)[archive] === archiveStamp(archive)) return;
+  const ctr = ["--address", cluster.containerdSocket, "--namespace=k8s.io"];
+  const snapshotter = `--snapshotter=${snapshotterOn(cluster.stateDir)}`;
+  await command("ctr", ...ctr, "images", "import", "--digests=false", snapshotter, archive);
+  rememberLoaded(cluster, archive);
+}
+
+/** Archives are replaced by renaming, never written in place. */
+export function archiveStamp(archive: string): string {
   const { mtimeMs, size } = statSync(archive);
-  const stamp = `${mtimeMs}-${size}`;
-  if (loadedImages(cluster)[archive] === stamp) return;
-  await command(
-    "ctr",
-    "--address",
-    cluster.containerdSocket,
-    "--namespace=k8s.io",
-    "images",
-    "import",
-    "--digests=false",
-    archive,
-  );
-  // Read again: several imports may run at once.
-  writeFileSync(stampsFile(cluster), JSON.stringify({ ...loadedImages(cluster), [archive]: stamp }));
+  return `${mtimeMs}-${size}`;
+}
+
+/** Reads again before it writes: several imports may run at once. */
+export function rememberLoaded(cluster: Cluster, archive: string): void {
+  const loaded = { ...loadedImages(cluster), [archive]: archiveStamp(archive) };
+  writeFileSync(stampsFile(cluster), JSON.stringify(loaded));
 }
 
 function loadedImages(cluster: Cluster): Record<string, string> {

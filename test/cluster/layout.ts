@@ -13,7 +13,8 @@ const STATE_ROOT = "/var/lib/rondo-clusters";
 /** Sockets, process records: worthless after a reboot. */
 const RUN_ROOT = "/run/rondo-clusters";
 
-export const cacheDir = process.env.RONDO_CACHE ?? join(process.env.XDG_CACHE_HOME ?? join(homedir(), ".cache"), "rondo");
+export const cacheDir =
+  process.env.RONDO_CACHE ?? join(process.env.XDG_CACHE_HOME ?? join(homedir(), ".cache"), "rondo");
 export const binDir = join(cacheDir, "bin");
 export const imagesDir = join(cacheDir, "images");
 
@@ -86,6 +87,19 @@ function claimSubnet(name: string): number {
     }
   }
   throw new Error(`all 254 subnets are claimed: take down sets that nobody uses (${claims})`);
+}
+
+/** The claim goes with the last cluster (down.ts); whoever has kept the set since then claims the same subnet again. */
+export function holdSubnet(set: ClusterSet): void {
+  mkdirSync(subnetClaims(), { recursive: true });
+  const claim = join(subnetClaims(), String(set.number));
+  try {
+    writeFileSync(claim, set.name, { flag: "wx" });
+  } catch {
+    const holder = readFileSync(claim, "utf8");
+    if (holder !== set.name)
+      throw new Error(`the set "${holder}" has taken ${set.subnet} since "${set.name}" went down: try again`);
+  }
 }
 
 export function subnetClaims(): string {

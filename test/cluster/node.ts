@@ -13,6 +13,11 @@ export const PAUSE_IMAGE = "localhost/pause:1";
 /** Magic number of overlayfs in statfs(2). */
 const OVERLAYFS = 0x794c7630;
 
+/** Layers cannot be stacked on a root that is itself an overlay (a container's): there they are copied. */
+export function snapshotterOn(dir: string): "native" | "overlayfs" {
+  return statfsSync(dir).type === OVERLAYFS ? "native" : "overlayfs";
+}
+
 export function ensureContainerd(cluster: Cluster, mountsOf: number): void {
   const { stateDir, runDir } = cluster;
   const cni = join(stateDir, "cni");
@@ -42,8 +47,6 @@ function podNetwork(cluster: Cluster) {
 }
 
 function containerdConfig(cluster: Cluster, cni: string): string {
-  // Layers cannot be stacked on a root that is itself an overlay (a container's): there they are copied.
-  const snapshotter = statfsSync(cluster.stateDir).type === OVERLAYFS ? "native" : "overlayfs";
   return `version = 2
 root = "${join(cluster.stateDir, "containerd")}"
 state = "${join(cluster.runDir, "containerd")}"
@@ -59,7 +62,7 @@ disabled_plugins = ["io.containerd.internal.v1.opt"]
     bin_dir = "/usr/lib/cni"
     conf_dir = "${cni}"
   [plugins."io.containerd.grpc.v1.cri".containerd]
-    snapshotter = "${snapshotter}"
+    snapshotter = "${snapshotterOn(cluster.stateDir)}"
   [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
     runtime_type = "io.containerd.runc.v2"
 `;

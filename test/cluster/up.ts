@@ -2,7 +2,7 @@
  * Brings clusters up, or repairs what is there: whatever runs is left alone, whatever is missing is made, whatever a killed or
  * rebooted machine left behind is removed first. Running it twice is running it once.
  */
-import { mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { ask, get } from "./api-client.ts";
 import { ensureCertificates, writeKubeconfig } from "./certificates.ts";
@@ -11,13 +11,22 @@ import { delay } from "./commands.ts";
 import { ensureApiServer, ensureControllers } from "./control-plane.ts";
 import { advertiseGpus } from "./gpus.ts";
 import { loadImage } from "./images.ts";
-import { type Cluster, type ClusterSet, clusterSet, placeClusters, readRecord, writeRecord } from "./layout.ts";
+import {
+  type Cluster,
+  type ClusterSet,
+  clusterSet,
+  holdSubnet,
+  placeClusters,
+  readRecord,
+  writeRecord,
+} from "./layout.ts";
 import { withSetLocked } from "./lock.ts";
 import { ensureMounts, mountHolder } from "./mounts.ts";
 import { ensureBridge, ensureLink, hasNamespace, makeNamespace, removeNamespace } from "./network.ts";
 import { containerdAnswers, ensureContainerd, ensureKubelet, ensureKubeProxy, PAUSE_IMAGE } from "./node.ts";
 import { forgetPrograms, logTail, runningPid } from "./processes.ts";
 import { missingRequirement } from "./requirements.ts";
+import { ensureSeed, plantSeed } from "./seed.ts";
 
 /** A cluster needs 7 s on an idle machine; this is for five of them on two busy cores. */
 const STEP_TIMEOUT_MS = 180_000;
@@ -37,18 +46,24 @@ export async function up(
   const missing = await missingRequirement();
   if (missing) throw new Error(missing);
   return withSetLocked(set, async () => {
+    holdSubnet(set);
     forgetAfterReboot(set);
     const clusters = placeClusters(set, names);
     for (const cluster of clusters) {
       writeRecord(cluster, { index: cluster.index, gpus: readRecord(set, cluster.name)?.gpus ?? 0 });
     }
     await ensureBridge(set);
-    await Promise.all(clusters.map((cluster) => upOne(cluster, (step) => progress(cluster.name, step))));
+    const seed = clusters.every(hasImages) ? undefined : ensureSeed();
+    await Promise.all(clusters.map((cluster) => upOne(cluster, seed, (step) => progress(cluster.name, step))));
     return clusters;
   });
 }
 
-async function upOne(cluster: Cluster, progress: (step: string) => void): Promise<void> {
+async function upOne(
+  cluster: Cluster,
+  seed: Promise<string> | undefined,
+  progress: (step: string) => void,
+): Promise<void> {
   if (!(await isWhole(cluster))) await removeLeftovers(cluster);
   mkdirSync(cluster.runDir, { recursive: true });
   makeCgroups(cluster.scope);
@@ -59,6 +74,7 @@ async function upOne(cluster: Cluster, progress: (step: string) => void): Promis
 
   ensureApiServer(cluster);
   const mountsOf = await ensureMounts(cluster);
+  if (seed && !hasImages(cluster)) await plantSeed(cluster, await seed);
   ensureContainerd(cluster, mountsOf);
   await waitFor(cluster, ["containerd"], () => containerdAnswers(cluster));
   await loadImage(cluster, PAUSE_IMAGE);
@@ -74,6 +90,10 @@ async function upOne(cluster: Cluster, progress: (step: string) => void): Promis
   const gpus = readRecord(cluster.set, cluster.name)?.gpus ?? 0;
   if (gpus > 0) await advertiseGpus(cluster, gpus);
   progress("node ready");
+}
+
+function hasImages(cluster: Cluster): boolean {
+  return existsSync(join(cluster.stateDir, "containerd"));
 }
 
 const PROGRAMS = [
