@@ -110,8 +110,10 @@ export class Evaluator {
     try {
       await mkdir(folder, { recursive: true, mode: 0o700 });
       const { federation } = plan;
-      await link.fetchAdapter({ federation, digest: parent, file: adapterFile, signal });
-      await link.fetchAdapter({ federation, digest: candidate, file: candidateFile, signal });
+      // Every adapter of a federation has the plan's tensors in F32 and no other metadata, hence one length.
+      const { byteLength } = plan.parent;
+      await link.fetchAdapter({ federation, digest: parent, byteLength, file: adapterFile, signal });
+      await link.fetchAdapter({ federation, digest: candidate, byteLength, file: candidateFile, signal });
       const result = Promise.withResolvers<Result>();
       const task = evaluateTask(plan, participant, Date.now() + limitMs);
       const onResult = async (delivered: Result) => result.resolve(delivered);

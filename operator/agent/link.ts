@@ -6,10 +6,11 @@ import type { TrainerReport } from "./assignment.ts";
 import type { Assignment } from "./record.ts";
 
 export interface OperatorLink {
-  /** Resolves when the operator has journalled it; goes on over disconnections until then, or until `signal`. */
-  accept(assignment: Assignment, signal: AbortSignal): Promise<void>;
-  refuse(assignment: Assignment, refusal: { reason: string; message: string }, signal: AbortSignal): Promise<void>;
-  fail(assignment: Assignment, failure: { reason: string; message: string }, signal: AbortSignal): Promise<void>;
+  /** Each resolves when the operator has journalled it, over as many connections as that takes; rejects when the agent stops. */
+  /** @throws NotWanted when the operator does not expect this participant any more */
+  accept(assignment: Assignment): Promise<void>;
+  refuse(of: NamedWork, refusal: { reason: string; message: string }): Promise<void>;
+  fail(assignment: Assignment, failure: { reason: string; message: string }): Promise<void>;
   /** The newest counts; lost while disconnected, then sent again. */
   status(assignment: Assignment, report: TrainerReport): void;
   /** Into `file`, verified by its digest and synced; what is there already is not fetched again. */
@@ -18,14 +19,26 @@ export interface OperatorLink {
   upload(assignment: Assignment, file: string, signal: AbortSignal): Promise<void>;
 }
 
+/** What names an answer; an assignment is one. */
+export type NamedWork = Pick<Assignment, "federation" | "round" | "attempt" | "purpose" | "participant" | "planHash">;
+
 export interface AdapterRequest {
   federation: string;
   /** sha256:<hex> of the safetensors file. */
   digest: string;
-  /** Where it is known. */
-  byteLength?: number;
+  byteLength: number;
   file: string;
   signal: AbortSignal;
+}
+
+/** The operator does not wait for this participant (any more): the round has ended, or goes on without it. */
+export class NotWanted extends Error {
+  override readonly name = "NotWanted";
+  readonly reason: string;
+  constructor(reason: string, message: string) {
+    super(message);
+    this.reason = reason;
+  }
 }
 
 /** The operator does not take this contribution, and asking again will not help. */

@@ -247,8 +247,8 @@ export class Work {
   async #tell(): Promise<void> {
     const { state } = this.#assignment;
     const { link } = this.#deps;
-    if (state.kind === "Failed") await link.fail(this.#assignment, state, this.#stop.signal);
-    if (state.kind === "Refused") await link.refuse(this.#assignment, state, this.#stop.signal);
+    if (state.kind === "Failed") await link.fail(this.#assignment, state);
+    if (state.kind === "Refused") await link.refuse(this.#assignment, state);
     await this.#change((current) => ({ ...current, told: true }));
   }
 

@@ -222,6 +222,7 @@ function camel(reason: string | undefined, otherwise: string): string {
 
 /** One line of at most 256 characters, the most a round's status takes. */
 export function sentence(text: string | undefined, otherwise: string): string {
-  const line = (text || otherwise).replace(/\s+/g, " ").trim();
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: what a terminal would obey must not reach a status
+  const line = (text || otherwise).replace(/[\s\u0000-\u001f\u007f-\u009f]+/g, " ").trim();
   return line.length > 256 ? `${line.slice(0, 255)}…` : line;
 }

@@ -3,7 +3,7 @@ import { copyFile, readFile } from "node:fs/promises";
 import type { JobObservation } from "../../trainer/observe-job.ts";
 import type { TrainerReport } from "../assignment.ts";
 import type { EnsureJob, TrainerJobs } from "../jobs.ts";
-import type { AdapterRequest, OperatorLink } from "../link.ts";
+import type { AdapterRequest, NamedWork, OperatorLink } from "../link.ts";
 import type { Assignment } from "../record.ts";
 
 export class MemoryJobs implements TrainerJobs {
@@ -45,7 +45,7 @@ export class MemoryOperator implements OperatorLink {
     this.said.push({ kind: "accept" });
   }
 
-  async refuse(_: Assignment, refusal: { reason: string; message: string }): Promise<void> {
+  async refuse(_: NamedWork, refusal: { reason: string; message: string }): Promise<void> {
     this.said.push({ kind: "refuse", reason: refusal.reason, message: refusal.message });
   }
 

@@ -1,0 +1,239 @@
+/**
+ * The participant's side of every round: plans come in, are judged, answered and worked on; cancellations end them.
+ * Holds: an answer is in the ledger before it is given; the same plan again gets the same answer; plans are judged one after the other.
+ * Does not: start processes or servers (run.ts).
+ */
+import type { Logger } from "pino";
+import { z } from "zod";
+import { trainerJobName } from "../trainer/job.ts";
+import { newTaskToken } from "../trainer/task-server.ts";
+import { TransportFault } from "../transport/faults.ts";
+import type { Cancellation, Signed, Work as WireWork } from "../transport/generated/rondo.v1.ts";
+import { publicKeyFromRaw } from "../transport/identity.ts";
+import type { Invitation } from "../transport/invitation.ts";
+import { openPlan, planHashOf, type ReceivedPlan } from "../transport/plan.ts";
+import type { SitePolicy } from "./config.ts";
+import { NotWanted } from "./link.ts";
+import { workOf } from "./operator-link.ts";
+import { judge, type Verdict } from "./policy.ts";
+import { type Assignment, assignmentKey, hasEnded } from "./record.ts";
+import { Work, type WorkDeps } from "./work.ts";
+
+export interface AgentDeps extends WorkDeps {
+  invitation: Pick<Invitation, "participant" | "planKey">;
+  /** Ed25519 public key, base64. */
+  identity: string;
+  policy: SitePolicy;
+}
+
+export class Agent {
+  readonly #deps: AgentDeps;
+  readonly #log: Logger;
+  readonly #works = new Map<string, Work>();
+  readonly #runs = new Set<Promise<void>>();
+  #judging: Promise<void> = Promise.resolve();
+  #isStopped = false;
+
+  constructor(deps: AgentDeps) {
+    this.#deps = deps;
+    this.#log = deps.log;
+  }
+
+  /** Takes up again what the ledger says is not over. */
+  async resume(): Promise<void> {
+    for (const assignment of await this.#deps.ledger.assignments()) {
+      if (hasEnded(assignment) && assignment.told && assignment.cleaned) continue;
+      const plan = await this.#deps.ledger.plan(assignment);
+      if (!plan) throw new Error(`the ledger has no plan for ${assignmentKey(assignment)}`);
+      this.#log.info({ round: assignment.roundName, state: assignment.state.kind }, "assignment resumed");
+      this.#start(new Work(assignment, plan, this.#deps));
+    }
+  }
+
+  /** What the operator is told at each connection, so that it can cancel what ended meanwhile. */
+  openWork(): WireWork[] {
+    return this.open().map((assignment) => workOf(assignment, "attend"));
+  }
+
+  open(): Assignment[] {
+    return [...this.#works.values()].map(({ assignment }) => assignment).filter((each) => !hasEnded(each));
+  }
+
+  /** Jobs that sweep() must leave alone. */
+  get jobNames(): string[] {
+    return [...this.#works.values()].map(({ assignment }) => assignment.job);
+  }
+
+  /** A verified plan. @param clockSkewMs  this agent's clock minus the operator's */
+  onPlan(signed: Signed, clockSkewMs: number): void {
+    if (this.#isStopped) return;
+    this.#judging = this.#judging
+      .then(() => this.#judge(signed, clockSkewMs))
+      .catch((error: unknown) => {
+        this.#log.error({ err: error }, "plan not answered; the operator sends it again at the next connection");
+      });
+  }
+
+  onCancelled({ work, reason, message }: Cancellation): void {
+    if (!work) return;
+    // In turn: the plan that this cancels may still be on its way through the ledger.
+    this.#judging = this.#judging.then(() => {
+      this.#works.get(assignmentKey(work))?.cancel(reason || "Cancelled", message);
+    });
+  }
+
+  onConnected(): void {
+    for (const work of this.#works.values()) work.tellAgain();
+  }
+
+  onJobChanged(jobName: string): void {
+    for (const work of this.#works.values()) if (work.assignment.job === jobName) work.wake();
+  }
+
+  /** Ends the loops where they are; the ledger knows how to go on. */
+  async stop(): Promise<void> {
+    this.#isStopped = true;
+    await this.#judging;
+    for (const work of this.#works.values()) work.stop();
+    await Promise.all(this.#runs);
+  }
+
+  async #judge(signed: Signed, clockSkewMs: number): Promise<void> {
+    const { invitation, identity, policy, ledger } = this.#deps;
+    const received = this.#open(signed);
+    if (!received) return;
+    const { plan, planHash } = received;
+    const seen = await ledger.seen(plan);
+    const nowMs = this.#now();
+    const site = { participant: invitation.participant, identity, policy };
+    const trainingMs = plan.deadlines.training + clockSkewMs;
+    const hash = Buffer.from(planHash).toString("hex");
+    if (seen.planHash === hash) return this.#answerAgain(plan);
+    const verdict = judge(plan, hash, site, seen, { nowMs, trainingMs });
+    const assignment = await this.#assignment(received, verdict, clockSkewMs);
+    this.#log.info({ federation: plan.federation, round: plan.roundName, ...verdict }, "plan judged");
+    if (seen.planHash !== undefined || plan.round <= seen.highestRound) {
+      // The ledger's own refusals leave no trace in it: what it has answered stays answered.
+      if (verdict.verdict === "refuse") this.#refuse(assignment, verdict);
+      return;
+    }
+    await ledger.begin(assignment, signed.body, seen.highestRound);
+    const work = new Work(assignment, plan, this.#deps);
+    if (verdict.verdict === "accept") this.#accept(work);
+    this.#start(work);
+  }
+
+  /** undefined: of a form that this version does not know; refused. */
+  #open(signed: Signed): ReceivedPlan | undefined {
+    const { invitation } = this.#deps;
+    try {
+      return openPlan(signed, publicKeyFromRaw(Buffer.from(invitation.planKey, "base64")));
+    } catch (error) {
+      if (!(error instanceof TransportFault) || error.code !== "PlanInvalid") throw error;
+      // The signature is the operator's (transport), so what names the round may be read to answer it.
+      const named = namedWork.parse(JSON.parse(Buffer.from(signed.body).toString("utf8")));
+      const planHash = Buffer.from(planHashOf(signed.body)).toString("hex");
+      const message = `${error.message}; agent and operator may be of different versions`;
+      this.#log.warn({ round: named.roundName, err: error }, "plan not understood");
+      this.#refuse(
+        { ...named, purpose: "delta", participant: invitation.participant, planHash },
+        { reason: error.code, message },
+      );
+      return undefined;
+    }
+  }
+
+  /** In passing: a plan that is judged next does not wait until this is acknowledged. */
+  #refuse(of: Parameters<WorkDeps["link"]["refuse"]>[0], refusal: { reason: string; message: string }): void {
+    this.#deps.link
+      .refuse(of, refusal)
+      .catch((error: unknown) => this.#log.debug({ err: error }, "refusal not acknowledged"));
+  }
+
+  /** The first answer may have been lost, or the operator restored. */
+  async #answerAgain(of: { federation: string; round: number; attempt: number }): Promise<void> {
+    const { ledger, link } = this.#deps;
+    const work = this.#works.get(assignmentKey(of));
+    const assignment = work?.assignment ?? (await ledger.assignment(of));
+    if (!assignment) return;
+    const { state } = assignment;
+    const drop = (error: unknown) =>
+      this.#log.debug({ err: error, round: assignment.roundName }, "answer not repeated");
+    if (state.kind === "Refused") this.#refuse(assignment, state);
+    else if (state.kind === "Failed") void link.fail(assignment, state).catch(drop);
+    else if (work && !hasEnded(assignment)) {
+      this.#accept(work);
+      work.tellAgain();
+    }
+  }
+
+  #accept(work: Work): void {
+    this.#deps.link.accept(work.assignment).catch((error: unknown) => {
+      if (error instanceof NotWanted) work.cancel(error.reason, error.message);
+      else this.#log.debug({ err: error, round: work.assignment.roundName }, "acceptance not acknowledged");
+    });
+  }
+
+  async #assignment({ plan, planHash }: ReceivedPlan, verdict: Verdict, clockSkewMs: number): Promise<Assignment> {
+    const { participant } = this.#deps.invitation;
+    const nowMs = this.#now();
+    const isAccepted = verdict.verdict === "accept";
+    return {
+      schema: 1,
+      federation: plan.federation,
+      round: plan.round,
+      roundName: plan.roundName,
+      attempt: plan.attempt,
+      purpose: plan.purpose,
+      participant,
+      planHash: Buffer.from(planHash).toString("hex"),
+      deadlines: {
+        acceptMs: local(plan.deadlines.accept, clockSkewMs),
+        trainingMs: local(plan.deadlines.training, clockSkewMs),
+        aggregationMs: local(plan.deadlines.aggregation, clockSkewMs),
+      },
+      receivedMs: nowMs,
+      job: trainerJobName(plan.roundName, participant, plan.attempt),
+      seed: isAccepted ? await this.#deps.ledger.seed(plan) : 0,
+      ...(isAccepted ? { token: newTaskToken() } : {}),
+      state: isAccepted ? { kind: "Accepted" } : { kind: "Refused", reason: verdict.reason, message: verdict.message },
+      stateSinceMs: nowMs,
+      told: false,
+      cleaned: !isAccepted,
+    };
+  }
+
+  #start(work: Work): void {
+    this.#works.set(work.key, work);
+    this.#count();
+    const run = work.run().then(
+      () => {
+        if (this.#isStopped) return;
+        this.#works.delete(work.key);
+        this.#count();
+      },
+      (error: unknown) => this.#log.error({ err: error, round: work.assignment.roundName }, "assignment broke off"),
+    );
+    this.#runs.add(run);
+    void run.finally(() => this.#runs.delete(run));
+  }
+
+  #count(): void {
+    this.#deps.metrics.open(this.open().length);
+  }
+
+  #now(): number {
+    return (this.#deps.now ?? Date.now)();
+  }
+}
+
+const namedWork = z.object({
+  federation: z.string().min(1).max(400),
+  round: z.int().min(1),
+  attempt: z.int().min(1),
+  roundName: z.string().max(63).default(""),
+});
+
+function local(instantMs: number, clockSkewMs: number): number {
+  return Math.max(0, Math.round(instantMs + clockSkewMs));
+}

@@ -1,0 +1,251 @@
+/**
+ * The agent as a process: `rondo agent --config agent.yaml`. Builds everything from the site's configuration, starts it in order, stops it in
+ * the reverse order on SIGTERM.
+ * Holds: nothing is worked on without the Lease, and the process ends when it is lost; a stop leaves every round where the next start finds it.
+ */
+import { mkdir, readFile } from "node:fs/promises";
+import { hostname } from "node:os";
+import { join } from "node:path";
+import type { Logger } from "pino";
+import { openJournal } from "../journal/open.ts";
+import { KubeClient } from "../kube/client.ts";
+import { type CredentialSource, defaultCredentials } from "../kube/credentials.ts";
+import { EventRecorder } from "../kube/events.ts";
+import { cachesSynced, leaseHeld } from "../kube/health.ts";
+import { Lease } from "../kube/lease.ts";
+import { kubeMetrics } from "../kube/metrics.ts";
+import { SERVICES, type Service } from "../kube/resources.ts";
+import { Health } from "../telemetry/health.ts";
+import { serveTelemetry } from "../telemetry/http.ts";
+import { createLogger } from "../telemetry/logger.ts";
+import { createRegistry } from "../telemetry/registry.ts";
+import { startTaskServer } from "../trainer/task-server.ts";
+import { CoordinatorClient } from "../transport/client.ts";
+import { fileCredentialStore } from "../transport/credential.ts";
+import { type Invitation, invitationSchema } from "../transport/invitation.ts";
+import { Agent } from "./agent.ts";
+import { type AgentConfig, readAgentConfig } from "./config.ts";
+import { Evaluator } from "./evaluation.ts";
+import { loadIdentity } from "./identity.ts";
+import { ClusterJobs } from "./jobs.ts";
+import { Ledger } from "./ledger.ts";
+import { adminSocket, serveLocal } from "./local.ts";
+import { agentMetrics } from "./metrics.ts";
+import { ClientLink } from "./operator-link.ts";
+import { roundResults } from "./results.ts";
+
+/** A stranger Job can only come from a crash between two writes or a lost volume: rare, so looked for rarely. */
+const SWEEP_MS = 10 * 60_000;
+
+export interface RunningAgent {
+  /** For tests: where the task API listens. */
+  tasksPort: number;
+  metricsPort: number;
+  adminSocket: string;
+  /** Graceful: what is under way goes on at the next start. */
+  stop(): Promise<void>;
+}
+
+export interface AgentParts {
+  credentials: CredentialSource;
+  /** Pod name and uid: who holds the Lease. */
+  instance: string;
+  version: string;
+  log: Logger;
+  /** The Lease was lost: the process must end. */
+  onLost(why: string): void;
+  reconnect?: { firstMs: number; mostMs: number };
+}
+
+/** Runs until SIGTERM or SIGINT. @returns the exit code */
+export async function runAgent(
+  configPath: string,
+  { version, environment = process.env }: { version: string; environment?: Record<string, string | undefined> },
+): Promise<number> {
+  const config = readAgentConfig(configPath);
+  const log = createLogger({ level: config.log.level, name: "agent" });
+  const ended = Promise.withResolvers<number>();
+  const end = (code: number) => () => ended.resolve(code);
+  process.once("SIGTERM", end(0));
+  process.once("SIGINT", end(0));
+  const name = environment.POD_NAME ?? hostname();
+  const starting = startAgent(config, {
+    credentials: defaultCredentials(environment),
+    instance: environment.POD_UID ? `${name}_${environment.POD_UID}` : name,
+    version,
+    log,
+    onLost: end(1),
+  });
+  // Told to stop while it waits for another agent's Lease: nothing has begun, nothing has to end.
+  const agent = await Promise.race([starting, ended.promise]);
+  if (typeof agent === "number") return agent;
+  const code = await ended.promise;
+  log.info({ code }, "stopping");
+  await agent.stop();
+  return code;
+}
+
+export async function startAgent(config: AgentConfig, parts: AgentParts): Promise<RunningAgent> {
+  const { log, version } = parts;
+  const { namespace, dataDir } = config;
+  const registry = createRegistry({ version, process: "agent" });
+  const health = new Health();
+  const telemetry = await serveTelemetry(config.metrics.address, { health, registry });
+  let isUp = false;
+  health.addReady("start", () => (isUp ? undefined : "still starting"));
+
+  await mkdir(join(dataDir, "work"), { recursive: true, mode: 0o700 });
+  const invitation = await readInvitation(config.invitation);
+  const metrics = kubeMetrics(registry);
+  const kube = new KubeClient({ credentials: parts.credentials, fieldManager: "rondo-agent", metrics: metrics.client });
+  const lease = new Lease({
+    client: kube,
+    namespace,
+    name: "rondo-agent",
+    identity: parts.instance,
+    onLost: parts.onLost,
+    log,
+    metrics,
+  });
+  health.addReady("lease", leaseHeld(lease, "rondo-agent"));
+  await lease.acquire();
+
+  const identity = await loadIdentity(
+    kube,
+    { namespace, name: config.identitySecret },
+    { "app.kubernetes.io/part-of": "rondo" },
+  );
+  const service = await taskService(kube, namespace, config.tasks.service);
+  const journal = await openJournal(join(dataDir, "ledger.db"));
+  const ledger = new Ledger(journal);
+  const tasks = await startTaskServer({
+    dataDir: join(dataDir, "tasks"),
+    address: config.tasks.address,
+    hosts: [service.ip, config.tasks.service, `${config.tasks.service}.${namespace}.svc`],
+    log,
+  });
+  const recorder = new EventRecorder({ client: kube, log, controller: "rondo.dev/agent", instance: parts.instance });
+  const jobs = new ClusterJobs({
+    client: kube,
+    namespace,
+    participant: invitation.participant,
+    owner: service.owner,
+    recorder,
+    log,
+    metrics,
+  });
+  health.addReady("caches", cachesSynced(jobs.caches));
+  await jobs.start();
+
+  const ownMetrics = agentMetrics(registry);
+  const client = new CoordinatorClient(
+    { invitation, identity: identity.privateKey, ...(parts.reconnect ? { reconnect: parts.reconnect } : {}) },
+    {
+      store: fileCredentialStore(join(dataDir, "certificate.json")),
+      introduce: async () => ({
+        agentVersion: version,
+        capacity: { gpus: config.policy.gpus.max, gpuResourceName: config.gpuResourceName },
+        open: agent.openWork(),
+      }),
+      handlers: {
+        plan: (signed, clockSkewMs) => agent.onPlan(signed, clockSkewMs),
+        cancelled: (cancellation) => agent.onCancelled(cancellation),
+        connected() {
+          log.info({ endpoint: invitation.endpoint }, "connected to the operator");
+          ownMetrics.connected(true);
+          agent.onConnected();
+        },
+        disconnected(reason, code) {
+          log.warn({ endpoint: invitation.endpoint, code, reason }, "not connected to the operator, trying again");
+          ownMetrics.connected(false);
+        },
+      },
+    },
+  );
+  const link = new ClientLink(client);
+  const shared = {
+    ledger,
+    link,
+    jobs,
+    tasks,
+    taskUrl: service.url,
+    workDir: join(dataDir, "work"),
+    podTemplate: config.podTemplate,
+    log,
+  };
+  const agent: Agent = new Agent({
+    ...shared,
+    shareTrainerErrors: config.policy.shareTrainerErrors,
+    metrics: ownMetrics,
+    invitation,
+    identity: identity.publicKey,
+    policy: config.policy,
+  });
+  const evaluator = new Evaluator({ ...shared, participant: invitation.participant });
+  jobs.onChange((name) => agent.onJobChanged(name));
+  await agent.resume();
+  const sweep = async () => {
+    const swept = await jobs.sweep(new Set([...agent.jobNames, ...evaluator.jobNames]));
+    if (swept.length > 0) log.warn({ jobs: swept }, "deleted Jobs that belong to no round");
+  };
+  await sweep();
+  const sweeping = setInterval(() => {
+    sweep().catch((error: unknown) => log.warn({ err: error }, "sweep failed"));
+  }, SWEEP_MS);
+  sweeping.unref();
+
+  const socket = adminSocket(dataDir);
+  const local = await serveLocal(socket, {
+    status: () => ({
+      participant: invitation.participant,
+      identity: identity.publicKey,
+      connected: client.isConnected,
+      open: agent.open().map(({ roundName, state, job }) => ({ round: roundName, state: state.kind, job })),
+    }),
+    results: async () => roundResults(await ledger.assignments()),
+    evaluate: (request) => evaluator.evaluate(request),
+  });
+  client.start();
+  isUp = true;
+
+  return {
+    tasksPort: tasks.port,
+    metricsPort: telemetry.port,
+    adminSocket: socket,
+    async stop() {
+      clearInterval(sweeping);
+      await local.close();
+      const working = Promise.all([agent.stop(), evaluator.stop()]);
+      await client.stop();
+      await working;
+      await tasks.stop();
+      await jobs.stop();
+      await journal.close();
+      await recorder.flush();
+      await lease.release();
+      kube.close();
+      await telemetry.close();
+    },
+  };
+}
+
+async function readInvitation(path: string): Promise<Invitation> {
+  const parsed = invitationSchema.safeParse(JSON.parse(await readFile(path, "utf8")));
+  if (parsed.success) return parsed.data;
+  const issue = parsed.error.issues[0];
+  throw new Error(`invitation ${path}: ${issue?.path.join(".")}: ${issue?.message}; ask the coordinator for a new one`);
+}
+
+/** Trainers have no DNS: they are given the Service's cluster IP, and the certificate names it. */
+async function taskService(kube: KubeClient, namespace: string, name: string) {
+  const service: Service | undefined = await kube.get(SERVICES, { namespace, name });
+  const ip = service?.spec?.clusterIP;
+  const port = service?.spec?.ports?.[0]?.port;
+  if (!service?.metadata.uid || !ip || ip === "None" || !port) {
+    throw new Error(
+      `Service ${namespace}/${name} with a cluster IP and a port is needed: trainers fetch their tasks through it`,
+    );
+  }
+  const url = `https://${ip.includes(":") ? `[${ip}]` : ip}:${port}`;
+  return { ip, url, owner: { apiVersion: "v1", kind: "Service", name, uid: service.metadata.uid } };
+}
