@@ -4,22 +4,14 @@
  *   apply carry the field manager; nothing is ever replaced as a whole.
  * Does not: cache (cache.ts), or read kubeconfigs itself (credentials.ts).
  */
-import { setTimeout as sleep } from "node:timers/promises";
-import { Connection, readBody } from "./connection.ts";
+import { type Call, Caller, type CallOptions } from "./call.ts";
+import { Connection } from "./connection.ts";
 import type { CredentialSource } from "./credentials.ts";
-import { type Deadline, startDeadline } from "./deadline.ts";
-import { faultOfAnswer, isKubeFault, KubeFault } from "./faults.ts";
+import { isKubeFault } from "./faults.ts";
 import type { ClientMetrics } from "./metrics.ts";
 import type { Draft, KubeObject, Ref, ResourceKind } from "./objects.ts";
-import { collectionPath, objectPath, type Query, withQuery } from "./paths.ts";
-import { retryDelayMs } from "./retry.ts";
+import { collectionPath, objectPath } from "./paths.ts";
 import { type WatchEvent, type WatchOptions, watchEvents } from "./watch.ts";
-
-export type CallOptions = {
-  /** The whole call, retries included. Default: the client's (10 s). */
-  timeoutMs?: number;
-  signal?: AbortSignal;
-};
 
 export type ListOptions = CallOptions & {
   namespace?: string;
@@ -54,30 +46,15 @@ export type KubeClientOptions = {
   metrics?: ClientMetrics;
 };
 
-type Call = CallOptions & {
-  method: "GET" | "POST" | "PATCH" | "DELETE";
-  path: string;
-  query?: Query;
-  body?: unknown;
-  contentType?: string;
-  /** The call in words, for the fault's message. */
-  what: string;
-  /** Answers may quote secret values. */
-  isSecret?: boolean;
-  idempotent: boolean;
-};
-
 export class KubeClient {
   readonly fieldManager: string;
   readonly #connection: Connection;
-  readonly #timeoutMs: number;
-  readonly #metrics: ClientMetrics | undefined;
+  readonly #caller: Caller;
 
   constructor({ credentials, fieldManager, timeoutMs = 10_000, metrics }: KubeClientOptions) {
     this.fieldManager = fieldManager;
     this.#connection = new Connection(credentials);
-    this.#timeoutMs = timeoutMs;
-    this.#metrics = metrics;
+    this.#caller = new Caller(this.#connection, timeoutMs, metrics);
   }
 
   /** The namespace of the ServiceAccount or of the kubeconfig's context, where there is one. */
@@ -88,7 +65,7 @@ export class KubeClient {
   /** The object, or undefined when there is none. */
   async get<T extends KubeObject>(kind: ResourceKind<T>, ref: Ref, options: CallOptions = {}): Promise<T | undefined> {
     try {
-      return await this.#object<T>({ ...aimed("get", kind, ref), ...options, method: "GET", idempotent: true });
+      return await this.#caller.json<T>({ ...aimed("get", kind, ref), ...options, method: "GET", idempotent: true });
     } catch (error) {
       if (isKubeFault(error, "NotFound")) return undefined;
       throw error;
@@ -109,7 +86,7 @@ export class KubeClient {
   /** @throws KubeFault "AlreadyExists" — for a deterministic name that is as good as success, if the object is ours */
   create<T extends KubeObject>(kind: ResourceKind<T>, object: Draft<T>, options: CallOptions = {}): Promise<T> {
     const { name, generateName, namespace } = object.metadata;
-    return this.#object<T>({
+    return this.#caller.json<T>({
       ...options,
       method: "POST",
       path: collectionPath(kind, namespace),
@@ -140,7 +117,7 @@ export class KubeClient {
     options: CallOptions & { subresource?: "status" } = {},
   ): Promise<T> {
     const { subresource, ...call } = options;
-    return this.#object<T>({
+    return this.#caller.json<T>({
       ...aimed("patch", kind, ref, subresource),
       ...call,
       method: "PATCH",
@@ -159,7 +136,7 @@ export class KubeClient {
     options: CallOptions & { subresource?: "status" } = {},
   ): Promise<T> {
     const { subresource, ...call } = options;
-    return this.#object<T>({
+    return this.#caller.json<T>({
       ...aimed("patch", kind, ref, subresource),
       ...call,
       method: "PATCH",
@@ -174,7 +151,7 @@ export class KubeClient {
   async delete(kind: ResourceKind<KubeObject>, ref: Ref, options: DeleteOptions = {}): Promise<boolean> {
     const { propagationPolicy = "Background", gracePeriodSeconds, preconditions, ...call } = options;
     try {
-      await this.#json({
+      await this.#caller.json({
         ...aimed("delete", kind, ref),
         ...call,
         method: "DELETE",
@@ -191,7 +168,7 @@ export class KubeClient {
 
   podLogs(namespace: string, pod: string, options: LogOptions = {}): Promise<string> {
     const { container, tailLines, limitBytes = 64 << 10, ...call } = options;
-    return this.#text({
+    return this.#caller.text({
       ...call,
       method: "GET",
       path: objectPath({ apiVersion: "v1", plural: "pods" }, { namespace, name: pod }, "log"),
@@ -208,7 +185,7 @@ export class KubeClient {
 
   /** Any GET of the API server, such as "/version" or "/readyz". */
   getText(path: string, options: CallOptions = {}): Promise<string> {
-    return this.#text({ ...options, method: "GET", path, what: `get ${path}`, idempotent: true });
+    return this.#caller.text({ ...options, method: "GET", path, what: `get ${path}`, idempotent: true });
   }
 
   close(): void {
@@ -223,7 +200,7 @@ export class KubeClient {
   ): Promise<T> {
     const { name = "", namespace } = object.metadata;
     const ref = namespace ? { name, namespace } : { name };
-    return this.#object<T>({
+    return this.#caller.json<T>({
       ...aimed("apply", kind, ref, subresource),
       ...call,
       method: "PATCH",
@@ -241,7 +218,7 @@ export class KubeClient {
   ): Promise<ObjectList<T>> {
     const items: T[] = [];
     for (let token: string | undefined; ; ) {
-      const page: ListPage<T> = await this.#json({
+      const page: ListPage<T> = await this.#caller.json({
         ...call,
         method: "GET",
         path: collectionPath(kind, namespace),
@@ -254,69 +231,6 @@ export class KubeClient {
       for (const item of page.items ?? []) items.push(Object.assign(item, identity(kind)));
       token = page.metadata.continue;
       if (!token) return { items, resourceVersion: page.metadata.resourceVersion };
-    }
-  }
-
-  #object<T extends KubeObject>(call: Call): Promise<T> {
-    return this.#json<T>(call);
-  }
-
-  async #json<A>(call: Call): Promise<A> {
-    const text = await this.#text({ ...call });
-    try {
-      return JSON.parse(text) as A;
-    } catch {
-      throw new KubeFault("Unexpected", `${call.what}: the answer is no JSON`);
-    }
-  }
-
-  async #text(call: Call): Promise<string> {
-    const timeoutMs = call.timeoutMs ?? this.#timeoutMs;
-    const endsAt = performance.now() + timeoutMs;
-    const deadline = startDeadline(timeoutMs, call.signal);
-    try {
-      for (let attempt = 0; ; attempt++) {
-        try {
-          return await this.#once(call, deadline.signal);
-        } catch (error) {
-          const waitMs = this.#retryDelayMs(call, error, deadline, attempt);
-          if (waitMs === undefined || performance.now() + waitMs >= endsAt) throw error;
-          this.#metrics?.retried(call.method);
-          await sleep(waitMs, undefined, { signal: deadline.signal });
-        }
-      }
-    } catch (error) {
-      throw faultOf(call, error, deadline);
-    } finally {
-      deadline.end();
-    }
-  }
-
-  #retryDelayMs(call: Call, error: unknown, deadline: Deadline, attempt: number): number | undefined {
-    const { code, retryAfterMs } = faultOf(call, error, deadline);
-    const failed = { code, wasSent: !isNeverSent(error), ...(retryAfterMs === undefined ? {} : { retryAfterMs }) };
-    return retryDelayMs(failed, attempt, call.idempotent, Math.random()); // jitter only
-  }
-
-  async #once(call: Call, signal: AbortSignal): Promise<string> {
-    const startedAt = performance.now();
-    let code = "error";
-    try {
-      const answer = await this.#connection.open({
-        method: call.method,
-        path: withQuery(call.path, call.query ?? {}),
-        headers: { Accept: "application/json", ...(call.contentType ? { "Content-Type": call.contentType } : {}) },
-        ...(call.body === undefined ? {} : { body: JSON.stringify(call.body) }),
-        signal,
-      });
-      const status = answer.statusCode ?? 0;
-      code = String(status);
-      const body = await readBody(answer);
-      if (status >= 200 && status < 300) return body;
-      const retryAfter = answer.headers["retry-after"];
-      throw faultOfAnswer(call.what, status, body, { retryAfter, secret: call.isSecret ?? false });
-    } finally {
-      this.#metrics?.answered(call.method, code, (performance.now() - startedAt) / 1000);
     }
   }
 }
@@ -351,17 +265,4 @@ function withoutServerFields(metadata: object): object {
     ...rest
   } = metadata as Record<string, unknown>;
   return rest;
-}
-
-function faultOf(call: Call, error: unknown, deadline: Deadline): KubeFault {
-  if (error instanceof KubeFault) return error;
-  if (deadline.isOver()) return new KubeFault("Timeout", `${call.what}: ${(deadline.signal.reason as Error).message}`);
-  if (call.signal?.aborted) return new KubeFault("Aborted", `${call.what}: aborted`);
-  const { code, message } = error as NodeJS.ErrnoException;
-  return new KubeFault("Unreachable", `${call.what}: ${code ?? message}`);
-}
-
-function isNeverSent(error: unknown): boolean {
-  const { code } = error as NodeJS.ErrnoException;
-  return code === "ECONNREFUSED" || code === "ENOTFOUND" || code === "EAI_AGAIN" || code === "EHOSTUNREACH";
 }

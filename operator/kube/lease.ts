@@ -109,6 +109,7 @@ export class Lease {
       if (!this.held()) return this.#lost("not renewed in time");
       const isOurs = await this.#try();
       if (!isOurs && this.#isSomeoneElses()) return this.#lost("taken over by another holder");
+      if (!isOurs && this.#isSuccessors()) return this.#lost("taken over by a newer process of this holder");
       if (!isOurs && !this.held()) return this.#lost("not renewed in time");
     }
   }
@@ -129,6 +130,7 @@ export class Lease {
       const isRenewal = this.#renewing !== undefined;
       if (!isRenewal || !this.#seen) await this.#look();
       if (this.#isSomeoneElses() && !this.#hasExpired()) return false;
+      if (isRenewal && this.#isSuccessors()) return false;
       const written = await this.#write(isRenewal);
       this.#see(written);
       this.#renewedAt = sentAt;
@@ -161,6 +163,11 @@ export class Lease {
   #isSomeoneElses(): boolean {
     const holder = this.#seen?.lease.spec?.holderIdentity;
     return Boolean(holder) && holder !== this.#options.identity;
+  }
+
+  /** Our name in it, but a later epoch: a process that believed us dead. */
+  #isSuccessors(): boolean {
+    return (this.#seen?.lease.spec?.leaseTransitions ?? 0) > this.#epoch;
   }
 
   #hasExpired(): boolean {

@@ -84,7 +84,7 @@ test("a holder that vanished is waited for as long as its lease lasts, by the wa
   expect(heir.epoch).toBe(8);
 });
 
-test("the same pod started again does not wait for itself, and has a higher epoch", async () => {
+test("the same pod started again does not wait for itself, has a higher epoch, and whatever is left of the first gives up", async () => {
   const before = candidate("pod-0/uid", { timing: { ...timing, leaseMs: 60_000 } });
   await before.acquire();
   const after = candidate("pod-0/uid");
@@ -92,6 +92,8 @@ test("the same pod started again does not wait for itself, and has a higher epoc
   await after.acquire();
   expect(performance.now() - startedAt).toBeLessThan(1_500);
   expect(after.epoch).toBe(before.epoch + 1);
+  await expect.poll(() => lost).toEqual(["pod-0/uid: taken over by a newer process of this holder"]);
+  expect([before.held(), after.held()]).toEqual([false, true]);
 });
 
 test("taken over by somebody else, it is lost at once", async () => {
