@@ -71,5 +71,5 @@ export async function peakRssMiB(coordinator: Kubectl, sites: Kubectl[]): Promis
     return Math.round(Number(status.match(/VmHWM:\s+(\d+) kB/)?.[1] ?? Number.NaN) / 1024);
   };
   const agents = await Promise.all(sites.map((kubectl) => peak(kubectl, "deployment/rondo-agent")));
-  return { operator: await peak(coordinator, "statefulset/rondo"), agent: Math.max(...agents) };
+  return { operator: await peak(coordinator, "statefulset/rondo-operator"), agent: Math.max(...agents) };
 }
