@@ -21,6 +21,12 @@ import { uploadOnce } from "./upload-client.ts";
 const RECONNECT = { firstMs: 1_000, mostMs: 30_000 };
 /** An upload or download that fails this often in a row without moving forward is given up, and the connection is not to blame. */
 const MOST_TRIES_IN_VAIN = 8;
+/**
+ * A server that refuses a client certificate in TLS 1.3 looks to gRPC like one that cannot be reached. So the second failure in a row, and
+ * every tenth after it, renews first: that port asks for no certificate.
+ */
+const RENEW_WHEN_UNREACHABLE = 10;
+type Doubt = "none" | "suspected" | "certain";
 const LONGEST_TIMER_MS = 2 ** 31 - 1;
 
 export interface ClientOptions {
@@ -143,16 +149,22 @@ export class CoordinatorClient {
 
   async #run(): Promise<void> {
     const backoff = new Backoff({ ...this.#reconnect, random: this.#random });
-    let force: "renew" | undefined;
+    let doubt: Doubt = "none";
+    let unreachable = 0;
     while (!this.#stopped.signal.aborted) {
       try {
-        const credential = await this.#credential(force);
-        force = undefined;
-        await this.#attend(credential, () => backoff.reset());
+        const credential = await this.#credential(doubt);
+        doubt = "none";
+        await this.#attend(credential, () => {
+          backoff.reset();
+          unreachable = 0;
+        });
       } catch (error) {
         if (this.#stopped.signal.aborted) break;
         const fault = asFault(error);
-        if (fault.retry === "renew") force = "renew";
+        if (fault.code === "Unavailable") unreachable += 1;
+        if (fault.retry === "renew") doubt = "certain";
+        else if (unreachable % RENEW_WHEN_UNREACHABLE === 2) doubt = "suspected";
         this.#modules.handlers.disconnected(fault.message, fault.code);
         await pause(backoff.next(), this.#stopped.signal);
       }
@@ -209,16 +221,16 @@ export class CoordinatorClient {
   }
 
   /** A credential to connect with: the stored one while it is fresh, else a renewed one, else one for the join token. */
-  async #credential(force: "renew" | undefined): Promise<Credential> {
+  async #credential(doubt: Doubt): Promise<Credential> {
     const stored = await this.#modules.store.load();
-    if (stored && !force && this.#parts.now() < stored.renewAtMs) return stored;
+    if (stored && doubt === "none" && this.#parts.now() < stored.renewAtMs) return stored;
     if (!stored) return this.#first();
     try {
       return await this.#renew();
     } catch (error) {
       const fault = asFault(error);
       // Still good, and the enrolment port may be down for a while.
-      if (!force && this.#parts.now() < stored.expiresAtMs && fault.retry === "later") return stored;
+      if (doubt !== "certain" && this.#parts.now() < stored.expiresAtMs && fault.retry === "later") return stored;
       if (!UNENROLLED.has(fault.code)) throw fault;
       return this.#save(await enrol(this.#parts));
     }

@@ -3,7 +3,7 @@ import { once } from "node:events";
 import { connect } from "node:tls";
 import { credentials, Metadata } from "@grpc/grpc-js";
 import { afterEach, beforeEach, expect, test } from "vitest";
-import { certificateHolder } from "../../../operator/transport/certificate-names.ts";
+import { certificateHolder, operatorServerName } from "../../../operator/transport/certificate-names.ts";
 import { issueAgentCertificate } from "../../../operator/transport/certificates.ts";
 import type { Credential } from "../../../operator/transport/credential.ts";
 import { enrol, renew } from "../../../operator/transport/enrol-client.ts";
@@ -151,9 +151,10 @@ test("a certificate of another authority gets no connection, whatever it says", 
   const certificatePem = new X509Certificate(forged.certificate).toString();
   store.credential = { ...store.credential, certificatePem, privateKeyPem };
   const clinic = agent(invitation, { identity, store });
-  await clinic.refused("CertificateInvalid");
+  expect(await clinic.refused("Unavailable")).toBe(`The operator at ${invitation.endpoint} cannot be reached`);
   // It renews by its identity, and then it may.
   await clinic.connected();
+  expect(store.credential.certificatePem).not.toBe(certificatePem);
 });
 
 test("no certificate at all gets no connection, and TLS 1.2 gets none either", async () => {
@@ -257,7 +258,9 @@ test("nothing that answers is a sentence, too", async () => {
 
 /** A raw call, without the client's own checks. */
 async function call(invitation: Invitation, signed: { kind: string; body: Uint8Array; signature: Uint8Array }) {
-  const client = new EnrolmentClient(invitation.enrolmentEndpoint, credentials.createSsl(Buffer.from(invitation.ca)));
+  const client = new EnrolmentClient(invitation.enrolmentEndpoint, credentials.createSsl(Buffer.from(invitation.ca)), {
+    "grpc.ssl_target_name_override": operatorServerName(realm),
+  });
   try {
     await new Promise((resolve, reject) => {
       client.enrol({ signed }, new Metadata(), { deadline: Date.now() + 5_000 }, (error, reply) => {
