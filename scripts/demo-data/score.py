@@ -1,11 +1,13 @@
 """
-Scores a PEFT adapter and its base model on a folder of records: `score.py MODEL ADAPTER DATA`; prints one JSON object with
-`tokens`, `parentLoss` (of the base model) and `loss` (of the adapter), means in nats per token. For text that belongs to nobody:
-a participant's own text is scored by its own trainer, in its own cluster.
+Loss of a base model with and without an adapter on a folder of records: `score.py MODEL ADAPTER DATA`, all three folders.
+
+Prints one line of JSON as a trainer's result has it: {"tokens", "parentLoss", "loss"}, parentLoss being the base model's. Every record of
+the folder may be used, for nobody trained on it; those with the lowest hashes are, up to --records.
 """
 
 import argparse
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -13,36 +15,38 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "trainer-image"))
 
 from rondo_trainer.data import Tokeniser, read_records, split_records  # noqa: E402
-from rondo_trainer.evaluate import evaluate  # noqa: E402
-from rondo_trainer.model import attach, load_adapter, load_base, load_tokeniser  # noqa: E402
-from rondo_trainer.task import Adapter  # noqa: E402
+from rondo_trainer.site_settings import available_threads  # noqa: E402
 
-RECORDS = 48
-SEQUENCE_LENGTH = 128
-BATCH_SIZE = 8
+BATCH = 8
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Scores an adapter and its base model on a folder of records.")
-    for name in ("model", "adapter", "data"):
-        parser.add_argument(name, type=Path)
+    parser = argparse.ArgumentParser(description="Loss of a base model with and without an adapter.")
+    parser.add_argument("model", type=Path)
+    parser.add_argument("adapter", type=Path)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--records", type=int, default=24)
+    parser.add_argument("--sequence-length", type=int, default=64)
     arguments = parser.parse_args()
 
-    config = json.loads((arguments.adapter / "adapter_config.json").read_text())
-    shape = Adapter(config["r"], config["lora_alpha"], tuple(config["target_modules"]))
-    model = attach(load_base(arguments.model, "cpu", "float32"), shape)
-    load_adapter(model, arguments.adapter / "adapter_model.safetensors")
-    tokeniser = load_tokeniser(arguments.model)
-    records = split_records(read_records(arguments.data), 100, RECORDS).held_out
-    examples = Tokeniser(tokeniser, SEQUENCE_LENGTH).examples(records)
-    pad_token = tokeniser.pad_token_id if tokeniser.pad_token_id is not None else tokeniser.eos_token_id
+    os.environ.update(HF_HUB_OFFLINE="1", HF_HUB_DISABLE_PROGRESS_BARS="1", TRANSFORMERS_VERBOSITY="error", OMP_WAIT_POLICY="PASSIVE")
+    import torch
+    from peft import PeftModel
 
-    candidate = evaluate(model, examples, BATCH_SIZE, pad_token)
+    from rondo_trainer.evaluate import evaluate
+    from rondo_trainer.model import load_base, load_tokeniser
+
+    torch.set_num_threads(available_threads())
+    tokeniser = load_tokeniser(arguments.model)
+    model = PeftModel.from_pretrained(load_base(arguments.model, "cpu", "float32"), arguments.adapter)
+    split = split_records(read_records(arguments.data), percent=100, most=arguments.records)
+    examples = Tokeniser(tokeniser, arguments.sequence_length).examples(split.held_out)
     with model.disable_adapter():
-        base = evaluate(model, examples, BATCH_SIZE, pad_token)
-    assert candidate is not None
-    assert base is not None
-    print(json.dumps({"tokens": base.tokens, "parentLoss": base.loss, "loss": candidate.loss}))
+        base = evaluate(model, examples, BATCH, tokeniser.pad_token_id)
+    adapted = evaluate(model, examples, BATCH, tokeniser.pad_token_id)
+    if base is None or adapted is None:
+        sys.exit(f"score: no record of {arguments.data} fits into {arguments.sequence_length} tokens")
+    print(json.dumps({"tokens": base.tokens, "parentLoss": base.loss, "loss": adapted.loss}))
 
 
 if __name__ == "__main__":

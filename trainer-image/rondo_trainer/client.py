@@ -71,16 +71,17 @@ class TaskClient:
     def put_json(self, path: str, document: dict[str, Any]) -> None:
         self.repeat(lambda: self.call(json_request("PUT", path, document), read_all))
 
-    def progress(self, document: dict[str, Any]) -> None:
-        """At most one a second gets through, and losing one does not matter."""
+    def progress(self, document: dict[str, Any]) -> bool:
+        """At most one a second is sent, and losing one does not matter. True when it was its turn."""
         now = time.monotonic()
         if now < self.progress_not_before:
-            return
+            return False
         self.progress_not_before = now + 1
         try:
             self.call(json_request("POST", "/v1/task/progress", document, PROGRESS_SECONDS), read_all)
         except (*LOST, TrainerError):
             self.progress_not_before = time.monotonic() + PROGRESS_PAUSE_SECONDS
+        return True
 
     def call(self, request: "Request", receive: Callable[[http.client.HTTPResponse], Any]) -> Any:
         connection = http.client.HTTPSConnection(self.host, self.port, timeout=request.seconds, context=self.tls)

@@ -14,13 +14,12 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TRANSFORMERS_VERBOSITY"] = "error"
 os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
 
-from task_server import Agent, TaskServer
-
 from rondo_trainer.__main__ import main
 from rondo_trainer.export import write_adapter
 from rondo_trainer.initialise import initial_adapter
 from rondo_trainer.model import weights_digest
 from rondo_trainer.task import Adapter, BaseModel
+from task_server import Agent, TaskServer
 
 ADAPTER = Adapter(rank=2, alpha=4, target_modules=("q_proj", "v_proj"))
 CHAT_TEMPLATE = (

@@ -3,11 +3,11 @@ import time
 from pathlib import Path
 
 import pytest
-from task_server import Agent, TaskServer, make_certificate
 
 from rondo_trainer import client as client_module
 from rondo_trainer.client import TaskClient
 from rondo_trainer.exits import AgentUnreachableError, InputMissingError, RefusedError, TrainerError
+from task_server import Agent, TaskServer, make_certificate
 
 
 @pytest.fixture(autouse=True)

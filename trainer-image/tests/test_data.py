@@ -2,8 +2,8 @@ import json
 from pathlib import Path
 
 import pytest
-from conftest import write_records
 
+from conftest import write_records
 from rondo_trainer.data import IGNORED, Record, Tokeniser, parse_record, read_records, split_records
 from rondo_trainer.exits import DataMalformedError, InputMissingError
 from rondo_trainer.loss import collate

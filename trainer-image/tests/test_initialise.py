@@ -3,11 +3,11 @@ import shutil
 from pathlib import Path
 
 import torch
-from conftest import ADAPTER
 from peft import PeftModel, get_peft_model
 from safetensors import safe_open
 from safetensors.torch import load_file
 
+from conftest import ADAPTER
 from rondo_trainer.export import write_adapter
 from rondo_trainer.initialise import initial_adapter
 from rondo_trainer.model import load_base, lora_config

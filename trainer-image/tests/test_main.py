@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import environment, write_records
 from safetensors.torch import load, save
-from task_server import Agent, TaskServer
 
+from conftest import environment, write_records
 from rondo_trainer import exits
+from task_server import Agent, TaskServer
 
 Run = Callable[..., int]
 

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import ADAPTER
 from peft import PeftModel, get_peft_model_state_dict
 
+from conftest import ADAPTER
 from rondo_trainer.data import Split, Tokeniser, read_records, split_records
 from rondo_trainer.evaluate import evaluate
 from rondo_trainer.exits import DataMalformedError, DivergedError, TaskNotUnderstoodError
