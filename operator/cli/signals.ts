@@ -1,0 +1,14 @@
+/** SIGTERM and SIGINT as a promise and as an AbortSignal. A second signal ends the process at once. */
+export function untilSignal(): { promise: Promise<void>; signal: AbortSignal } {
+  const controller = new AbortController();
+  const promise = new Promise<void>((resolve) => {
+    const stop = () => {
+      if (controller.signal.aborted) process.exit(130);
+      controller.abort(new Error("stopped by a signal"));
+      resolve();
+    };
+    process.on("SIGTERM", stop);
+    process.on("SIGINT", stop);
+  });
+  return { promise, signal: controller.signal };
+}

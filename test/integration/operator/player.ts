@@ -1,0 +1,138 @@
+/**
+ * An agent played by the test: real enrolment, TLS, signatures, sealing and upload through operator/transport/client.ts; only the
+ * site's cluster and its trainer are missing. What it "trains" is a delta the test names.
+ */
+import { mkdir } from "node:fs/promises";
+import { join } from "node:path";
+import { writeSafetensors } from "../../../operator/publish/safetensors.ts";
+import type { Plan } from "../../../operator/round/plan.ts";
+import { CoordinatorClient } from "../../../operator/transport/client.ts";
+import { fileCredentialStore } from "../../../operator/transport/credential.ts";
+import type { Cancellation, Signed, Work } from "../../../operator/transport/generated/rondo.v1.ts";
+import { generateIdentity, publicKeyFromRaw } from "../../../operator/transport/identity.ts";
+import type { Invitation } from "../../../operator/transport/invitation.ts";
+import { openPlan } from "../../../operator/transport/plan.ts";
+import { sealFile } from "../../../operator/transport/sealing.ts";
+import { manifestOf } from "../../../operator/transport/upload-client.ts";
+
+export interface Assignment {
+  plan: Plan;
+  planHash: Uint8Array;
+}
+
+/** What the site does with a plan. */
+export type Behaviour = (player: Player, assignment: Assignment) => Promise<void>;
+
+export class Player {
+  readonly name: string;
+  readonly plans: Assignment[] = [];
+  readonly cancellations: Cancellation[] = [];
+  readonly disconnections: string[] = [];
+  readonly #folder: string;
+  readonly #client: CoordinatorClient;
+  readonly errors: unknown[] = [];
+
+  constructor(invitation: Invitation, folder: string, behaviour: Behaviour) {
+    this.name = invitation.participant;
+    this.#folder = join(folder, invitation.participant);
+    const planKey = publicKeyFromRaw(Buffer.from(invitation.planKey, "base64"));
+    this.#client = new CoordinatorClient(
+      { invitation, identity: generateIdentity().privateKey, reconnect: { firstMs: 100, mostMs: 500 } },
+      {
+        store: fileCredentialStore(join(this.#folder, "credential.json")),
+        introduce: async () => ({
+          agentVersion: "0.0.0-test",
+          capacity: { gpus: 2, gpuResourceName: "nvidia.com/gpu" },
+          open: this.plans.map(({ plan }) => this.work(plan, "attend")),
+        }),
+        handlers: {
+          plan: (signed: Signed) => {
+            const { plan, planHash } = openPlan(signed, planKey);
+            if (this.plans.some((known) => Buffer.from(known.planHash).equals(planHash))) return;
+            this.plans.push({ plan, planHash });
+            behaviour(this, { plan, planHash }).catch((error: unknown) => this.errors.push(error));
+          },
+          cancelled: (cancellation) => this.cancellations.push(cancellation),
+          connected: () => {},
+          disconnected: (reason) => this.disconnections.push(reason),
+        },
+      },
+    );
+  }
+
+  async start(): Promise<void> {
+    await mkdir(this.#folder, { recursive: true });
+    this.#client.start();
+  }
+
+  stop(): Promise<void> {
+    return this.#client.stop();
+  }
+
+  get isConnected(): boolean {
+    return this.#client.isConnected;
+  }
+
+  work(plan: Plan, step: string): Work {
+    const { federation, round, attempt, purpose } = plan;
+    return { federation, round, attempt, purpose, participant: this.name, step };
+  }
+
+  accept({ plan, planHash }: Assignment): Promise<void> {
+    return this.#client.send("accept", { work: this.work(plan, "accept"), planHash });
+  }
+
+  refuse({ plan, planHash }: Assignment, reason: string, message: string): Promise<void> {
+    return this.#client.send("refuse", { work: this.work(plan, "refuse"), planHash, reason, message });
+  }
+
+  fail({ plan }: Assignment, reason: string, message: string): Promise<void> {
+    return this.#client.send("fail", { work: this.work(plan, "fail"), reason, message });
+  }
+
+  status({ plan }: Assignment, state: string, more: { step?: number; reason?: string; message?: string } = {}) {
+    return this.#client.send("status", {
+      work: this.work(plan, "status"),
+      state,
+      job: `${plan.roundName}-${this.name}-1`,
+      progressStep: more.step ?? 0,
+      progressSteps: more.step === undefined ? 0 : plan.training.steps,
+      reason: more.reason ?? "",
+      message: more.message ?? "",
+    });
+  }
+
+  /** Fetches the round's parent adapter, verified by its digest. */
+  async parent({ plan }: Assignment): Promise<string> {
+    const file = join(this.#folder, `${plan.roundName}-parent.safetensors`);
+    await this.#client.download(Buffer.from(plan.parent.digest.slice(7), "hex"), file, {
+      federation: plan.federation,
+      expectedBytes: plan.parent.byteLength,
+    });
+    return file;
+  }
+
+  /** Seals a delta that is `value` everywhere and uploads it; resolves with the receipt. */
+  async contribute({ plan, planHash }: Assignment, value: number, weight = 255): Promise<void> {
+    const plain = join(this.#folder, `${plan.roundName}-delta.safetensors`);
+    const sealed = `${plain}.sealed-${Date.now()}`;
+    await writeSafetensors(plain, plan.tensors, new Map([["weight", String(weight)]]), function* ({ shape }) {
+      yield new Float32Array(shape[0]! * shape[1]!).fill(value);
+    });
+    const publicKey = Buffer.from(plan.sealing.publicKey, "base64");
+    await sealFile(plain, sealed, { publicKey, planHash, participant: this.name });
+    const manifest = await manifestOf(sealed, this.work(plan, "upload"), planHash);
+    await this.#client.upload(manifest, sealed);
+  }
+}
+
+/** The good site: fetches the parent, trains in no time, contributes. */
+export function trains(value: number, weight?: number): Behaviour {
+  return async (player, assignment) => {
+    await player.accept(assignment);
+    await player.parent(assignment);
+    await player.status(assignment, "Training", { step: 1 });
+    await player.status(assignment, "Trained", { step: assignment.plan.training.steps });
+    await player.contribute(assignment, value, weight);
+  };
+}

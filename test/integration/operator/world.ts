@@ -1,0 +1,277 @@
+/**
+ * A namespace with a running operator for one test: real API server, real registry, real gRPC on loopback. The operator runs in this
+ * process (startOperator) or as a program of its own (`node operator/main.ts operator`), which can be killed.
+ */
+import { type ChildProcess, spawn } from "node:child_process";
+import { once } from "node:events";
+import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { createServer } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { expect } from "vitest";
+import type { FederationSpecInput } from "../../../operator/api/federation.ts";
+import type { FederationRound } from "../../../operator/api/federation-round.ts";
+import { invite } from "../../../operator/cli/invite.ts";
+import { operatorConfigSchema } from "../../../operator/controllers/config.ts";
+import { startOperator } from "../../../operator/controllers/operator.ts";
+import type { KubeClient } from "../../../operator/kube/client.ts";
+import { fromKubeconfig } from "../../../operator/kube/credentials.ts";
+import { ADAPTER_VERSIONS, FEDERATION_ROUNDS, FEDERATIONS, PARTICIPANTS } from "../../../operator/kube/resources.ts";
+import { OciRepository } from "../../../operator/publish/oci.ts";
+import { formatAdapterConfig } from "../../../operator/publish/peft.ts";
+import { pullAdapter } from "../../../operator/publish/pull-adapter.ts";
+import { pushAdapter } from "../../../operator/publish/push-adapter.ts";
+import { openSafetensors, writeSafetensors } from "../../../operator/publish/safetensors.ts";
+import { createLogger } from "../../../operator/telemetry/logger.ts";
+import { type Registry, startRegistry } from "../registry.ts";
+import { sharedApiServer } from "../shared-api-server.ts";
+import { type Behaviour, Player } from "./player.ts";
+
+export const TENSORS = ["q_proj", "v_proj"].flatMap((module) => [
+  { name: `base_model.model.model.layers.0.self_attn.${module}.lora_A.weight`, shape: [4, 64] as [number, number] },
+  { name: `base_model.model.model.layers.0.self_attn.${module}.lora_B.weight`, shape: [64, 4] as [number, number] },
+]);
+export const BASE_MODEL = { name: "test/llama", revision: "main", digest: `sha256:${"0".repeat(64)}` };
+/** Every value of the adapter that federations here start from. */
+export const INITIAL_VALUE = 0.5;
+const PROGRAM = join(import.meta.dirname, "../../../operator/main.ts");
+
+export class TestWorld {
+  readonly client: KubeClient;
+  readonly kubeconfig: string;
+  readonly namespace: string;
+  readonly registry: Registry;
+  readonly folder: string;
+  readonly players: Player[] = [];
+  #stopOperator: (() => Promise<unknown>) | undefined;
+  #configFile = "";
+  #child: ChildProcess | undefined;
+
+  private constructor(parts: Pick<TestWorld, "client" | "kubeconfig" | "namespace" | "registry" | "folder">) {
+    this.client = parts.client;
+    this.kubeconfig = parts.kubeconfig;
+    this.namespace = parts.namespace;
+    this.registry = parts.registry;
+    this.folder = parts.folder;
+  }
+
+  static async make(): Promise<TestWorld> {
+    const [{ client, kubeconfig, createNamespace }, registry, folder] = await Promise.all([
+      sharedApiServer(),
+      startRegistry(),
+      mkdtemp(join(tmpdir(), "rondo-operator-")),
+    ]);
+    const world = new TestWorld({ client, kubeconfig, namespace: await createNamespace("op"), registry, folder });
+    await world.#writeConfig();
+    await world.#pushStart();
+    return world;
+  }
+
+  async stop(): Promise<void> {
+    await Promise.all(this.players.map((player) => player.stop()));
+    await this.stopOperator();
+    await this.registry[Symbol.asyncDispose]();
+    await rm(this.folder, { recursive: true, force: true });
+  }
+
+  /** In this process. */
+  async startOperator(): Promise<void> {
+    const log = createLogger({ level: (process.env.RONDO_TEST_LOG as "info") ?? "fatal", name: "operator" });
+    const config = operatorConfigSchema.parse(JSON.parse(await readFile(this.#configFile, "utf8")));
+    const operator = await startOperator({
+      config,
+      version: "0.0.0-test",
+      credentials: fromKubeconfig(this.kubeconfig),
+      log,
+      onFatal: (why) => {
+        throw new Error(why);
+      },
+    });
+    this.#stopOperator = () => operator.stop();
+  }
+
+  /** As a program, which a test can kill. */
+  async spawnOperator(): Promise<void> {
+    const argv = [PROGRAM, "operator", "--config", this.#configFile, "--kubeconfig", this.kubeconfig];
+    const child = spawn(process.execPath, argv, { stdio: ["ignore", "pipe", "inherit"] });
+    this.#child = child;
+    this.#stopOperator = async () => {
+      if (child.exitCode === null && child.signalCode === null) {
+        const exited = once(child, "exit");
+        child.kill("SIGTERM");
+        await exited;
+      }
+    };
+    const ready = Promise.withResolvers<void>();
+    child.stdout.on("data", (chunk: Buffer) => {
+      if (process.env.RONDO_TEST_LOG) process.stderr.write(chunk);
+      if (chunk.includes("operator is ready")) ready.resolve();
+    });
+    child.once("exit", (code) => ready.reject(new Error(`the operator ended with ${code}`)));
+    await ready.promise;
+  }
+
+  /** As a machine that loses power. */
+  async killOperator(): Promise<void> {
+    const exited = once(this.#child!, "exit");
+    this.#child!.kill("SIGKILL");
+    await exited;
+  }
+
+  async stopOperator(): Promise<void> {
+    await this.#stopOperator?.();
+    this.#stopOperator = undefined;
+  }
+
+  async addPlayer(name: string, behaviour: Behaviour): Promise<Player> {
+    await this.client.apply(PARTICIPANTS, {
+      metadata: { name, namespace: this.namespace, labels: { team: "test" } },
+      spec: { suspended: false },
+    });
+    const { namespace } = this;
+    const invitation = await invite(this.client, { name, namespace, ttlMs: 60_000, nowMs: Date.now() });
+    const player = new Player(invitation, this.folder, behaviour);
+    this.players.push(player);
+    await player.start();
+    await this.until(async () => {
+      const found = await this.client.get(PARTICIPANTS, { namespace, name });
+      return (found as { status?: { connected?: boolean } }).status?.connected;
+    }, `${name} is connected`);
+    return player;
+  }
+
+  async createFederation(name: string, over: Partial<FederationSpecInput> = {}): Promise<void> {
+    await this.client.create(FEDERATIONS, {
+      metadata: { name, namespace: this.namespace },
+      spec: federationSpec(this.registry.host, over) as never,
+    });
+  }
+
+  async createRound(name: string, federation: string, over: object = {}): Promise<void> {
+    await this.client.create(FEDERATION_ROUNDS, {
+      metadata: { name, namespace: this.namespace },
+      spec: { federation, ...over },
+    });
+  }
+
+  async round(name: string): Promise<FederationRound | undefined> {
+    return (await this.client.get(FEDERATION_ROUNDS, { namespace: this.namespace, name })) as
+      | FederationRound
+      | undefined;
+  }
+
+  async ended(name: string, timeoutMs = 30_000): Promise<FederationRound> {
+    return this.until(
+      async () => {
+        const round = await this.round(name);
+        return ["Succeeded", "Failed", "Cancelled"].includes(round?.status?.phase ?? "") ? round : undefined;
+      },
+      `${name} has ended`,
+      timeoutMs,
+    );
+  }
+
+  async get<T>(kind: "federations" | "adapterversions" | "participants", name: string): Promise<T | undefined> {
+    const kinds = { federations: FEDERATIONS, adapterversions: ADAPTER_VERSIONS, participants: PARTICIPANTS };
+    return (await this.client.get(kinds[kind], { namespace: this.namespace, name })) as T | undefined;
+  }
+
+  /** Every distinct value in an adapter that the registry holds. */
+  async valuesOf(reference: string): Promise<number[]> {
+    const digest = reference.slice(reference.indexOf("@") + 1);
+    const pulled = await pullAdapter(this.repository("adapters/test"), digest, join(this.folder, "pulled"), 2 ** 20);
+    await using file = await openSafetensors(pulled.weightsFile);
+    const values = new Set<number>();
+    for (const tensor of file.header.tensors)
+      for await (const chunk of file.chunks(tensor)) for (const value of chunk.values) values.add(value);
+    return [...values];
+  }
+
+  repository(path: string): OciRepository {
+    return new OciRepository({ registry: this.registry.host, repository: path, plainHttp: true });
+  }
+
+  async until<T>(probe: () => Promise<T | undefined | false>, what: string, timeoutMs = 20_000): Promise<T> {
+    const endMs = Date.now() + timeoutMs;
+    for (;;) {
+      const found = await probe();
+      if (found) return found;
+      if (Date.now() >= endMs) {
+        const errors = this.players.flatMap((player) => player.errors).map(String);
+        expect.fail(
+          `not within ${timeoutMs} ms: ${what}; agents' errors: ${errors.join("; ") || "none"}\n${await this.#statuses()}`,
+        );
+      }
+      await sleep(100);
+    }
+  }
+
+  async #statuses(): Promise<string> {
+    const lists = await Promise.all(
+      [FEDERATIONS, FEDERATION_ROUNDS].map((kind) => this.client.list(kind, { namespace: this.namespace })),
+    );
+    return lists
+      .flatMap(({ items }) => items.map((item) => `${item.metadata.name}: ${JSON.stringify(item.status)}`))
+      .join("\n");
+  }
+
+  async #writeConfig(): Promise<void> {
+    const [agents, enrolment] = await Promise.all([freePort(), freePort()]);
+    this.#configFile = join(this.folder, "operator.yaml");
+    const config = {
+      namespace: this.namespace,
+      dataDir: join(this.folder, "operator"),
+      trustDomain: "rondo.test",
+      agents: { address: `127.0.0.1:${agents}`, endpoint: `127.0.0.1:${agents}` },
+      enrolment: { address: `127.0.0.1:${enrolment}`, endpoint: `127.0.0.1:${enrolment}` },
+      tasks: { address: "127.0.0.1:0", service: "rondo-tasks" },
+      metrics: { address: "127.0.0.1:0" },
+      log: { level: process.env.RONDO_TEST_LOG ?? "info" },
+    };
+    await writeFile(this.#configFile, JSON.stringify(config));
+  }
+
+  /** The adapter that federations here start from (adapter.initialFrom): no kubelet is there to run an initialise Job. */
+  async #pushStart(): Promise<void> {
+    const weights = join(this.folder, "start.safetensors");
+    await writeSafetensors(weights, TENSORS, new Map([["format", "pt"]]), function* ({ shape }) {
+      yield new Float32Array(shape[0]! * shape[1]!).fill(INITIAL_VALUE);
+    });
+    const config = formatAdapterConfig({
+      baseModel: BASE_MODEL,
+      rank: 4,
+      alpha: 8,
+      targetModules: ["q_proj", "v_proj"],
+    });
+    const lineage = { federation: "elsewhere", version: 3, baseModel: BASE_MODEL };
+    await pushAdapter(this.repository("start/adapter"), { weights, config, rank: 4 }, lineage);
+  }
+}
+
+export function federationSpec(registry: string, over: Partial<FederationSpecInput> = {}): FederationSpecInput {
+  return {
+    baseModel: BASE_MODEL,
+    adapter: {
+      rank: 4,
+      alpha: 8,
+      targetModules: ["q_proj", "v_proj"],
+      initialFrom: { reference: `${registry}/start/adapter:v3` },
+    },
+    training: { image: "trainer:test", steps: 2, resources: { gpus: 0 } },
+    participants: { selector: { matchLabels: { team: "test" } }, minimum: 2 },
+    deadlines: { accept: "20s", training: "20s", aggregation: "20s" },
+    aggregation: { privacy: "trusted", clipNorm: "1000" },
+    publish: { oci: { repository: `${registry}/adapters/test`, plainHTTP: true } },
+    ...over,
+  };
+}
+
+async function freePort(): Promise<number> {
+  const server = createServer().listen(0, "127.0.0.1");
+  await once(server, "listening");
+  const { port } = server.address() as { port: number };
+  server.close();
+  await once(server, "close");
+  return port;
+}
