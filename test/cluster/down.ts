@@ -23,7 +23,13 @@ export async function down(names: string[] = [], set: ClusterSet = clusterSet())
     rmSync(join(subnetClaims(), String(set.number)), { force: true });
   });
   await removeNamespaceFolder();
-  for (const dir of [dirname(set.runDir), subnetClaims(), dirname(set.stateDir), dirname(subnetClaims()), ...MOUNT_POINTS])
+  for (const dir of [
+    dirname(set.runDir),
+    subnetClaims(),
+    dirname(set.stateDir),
+    dirname(subnetClaims()),
+    ...MOUNT_POINTS,
+  ])
     removeIfEmpty(dir);
 }
 

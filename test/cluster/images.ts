@@ -18,11 +18,12 @@ export async function loadImage(name: string | Cluster, image: string): Promise<
   const cluster = typeof name === "string" ? findCluster(name) : name;
   const archive = image.includes("/") && existsSync(image) ? image : archiveOf(image);
   if (!existsSync(archive)) throw new Error(`there is no image archive ${archive}: run scripts/images`);
-  if (loadedImages(cluster)[archive] === archiveStamp(archive)) return;
+  const stamp = archiveStamp(archive);
+  if (loadedImages(cluster)[archive] === stamp) return;
   const ctr = ["--address", cluster.containerdSocket, "--namespace=k8s.io"];
   const snapshotter = `--snapshotter=${snapshotterOn(cluster.stateDir)}`;
   await command("ctr", ...ctr, "images", "import", "--digests=false", snapshotter, archive);
-  rememberLoaded(cluster, archive);
+  rememberLoaded(cluster, { [archive]: stamp });
 }
 
 /** Archives are replaced by renaming, never written in place. */
@@ -31,10 +32,9 @@ export function archiveStamp(archive: string): string {
   return `${mtimeMs}-${size}`;
 }
 
-/** Reads again before it writes: several imports may run at once. */
-export function rememberLoaded(cluster: Cluster, archive: string): void {
-  const loaded = { ...loadedImages(cluster), [archive]: archiveStamp(archive) };
-  writeFileSync(stampsFile(cluster), JSON.stringify(loaded));
+/** Reads again before it writes: several imports may run at once. @param archives path → stamp */
+export function rememberLoaded(cluster: Cluster, archives: Record<string, string>): void {
+  writeFileSync(stampsFile(cluster), JSON.stringify({ ...loadedImages(cluster), ...archives }));
 }
 
 function loadedImages(cluster: Cluster): Record<string, string> {

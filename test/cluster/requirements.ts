@@ -3,7 +3,9 @@ import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { makeCgroups, removeCgroups } from "./cgroups.ts";
 import { command, succeeds } from "./commands.ts";
+import { archiveOf } from "./images.ts";
 import { binDir } from "./layout.ts";
+import { PAUSE_IMAGE } from "./node.ts";
 
 const PROGRAMS = ["etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kube-proxy", "kubelet"];
 const TOOLS = ["containerd", "ctr", "runc", "ip", "iptables", "nsenter", "unshare", "sysctl", "conntrack"];
@@ -19,6 +21,7 @@ export async function missingRequirement(): Promise<string | undefined> {
   if (!existsSync("/usr/lib/cni/ptp")) return "The CNI plugins are missing: run `make setup`.";
   const absent = PROGRAMS.find((program) => !existsSync(join(binDir, program)));
   if (absent) return `${join(binDir, absent)} is missing: run \`make setup\`.`;
+  if (!existsSync(archiveOf(PAUSE_IMAGE))) return `The image ${PAUSE_IMAGE} is missing: run \`make setup\`.`;
   return missingKernelFacility();
 }
 

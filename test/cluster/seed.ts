@@ -14,35 +14,54 @@ import { archiveStamp, rememberLoaded } from "./images.ts";
 import { type Cluster, cacheDir, imagesDir } from "./layout.ts";
 import { snapshotterOn } from "./node.ts";
 
-const SEEDS = join(cacheDir, "seeds");
+export type Seed = {
+  dir: string;
+  /** Path → stamp of what is unpacked in it. */
+  archives: Record<string, string>;
+};
 
-/** @returns the folder of the seed that fits to the archives as they are, made now if need be */
-export async function ensureSeed(): Promise<string> {
-  const archives = seedArchives();
-  const identity = archives.map((archive) => `${archive} ${archiveStamp(archive)}\n`).join("");
-  const seed = join(SEEDS, createHash("sha256").update(identity).digest("hex").slice(0, 16));
-  if (existsSync(seed)) return seed;
+const SEEDS = join(cacheDir, "seeds");
+/** No import takes that long: an older draft was left by somebody who was killed. */
+const DRAFT_LIFETIME_MS = 15 * 60_000;
+
+/** @returns the seed that fits to the archives as they are, made now if need be */
+export async function ensureSeed(): Promise<Seed> {
+  const archives = Object.fromEntries(archivePaths().map((archive) => [archive, archiveStamp(archive)]));
+  const identity = createHash("sha256").update(JSON.stringify(archives)).digest("hex").slice(0, 16);
+  const seed = { dir: join(SEEDS, identity), archives };
+  if (existsSync(seed.dir)) return seed;
   mkdirSync(SEEDS, { recursive: true });
-  const draft = mkdtempSync(`${seed}.new-`);
+  removeOldSeeds();
+  const draft = mkdtempSync(`${seed.dir}.new-`);
   try {
-    await importAll(draft, archives);
-    for (const old of readdirSync(SEEDS)) {
-      if (/^[0-9a-f]{16}$/.test(old)) rmSync(join(SEEDS, old), { recursive: true, force: true }); // clusters keep their links
-    }
-    renameSync(draft, seed);
+    await importAll(draft, Object.keys(archives));
+    // Another set may have been faster.
+    if (!existsSync(seed.dir)) renameSync(draft, seed.dir);
   } finally {
     rmSync(draft, { recursive: true, force: true });
   }
   return seed;
 }
 
-/** Gives a cluster without images those of the seed. Without effect where hard links cannot reach (another file system): they are imported then. */
-export async function plantSeed(cluster: Cluster, seed: string): Promise<void> {
+/** Clusters that were made from them keep their links. */
+function removeOldSeeds(): void {
+  for (const name of readdirSync(SEEDS)) {
+    const dir = join(SEEDS, name);
+    const isDraft = name.includes(".new-") && Date.now() - statSync(dir).mtimeMs < DRAFT_LIFETIME_MS;
+    if (!isDraft) rmSync(dir, { recursive: true, force: true });
+  }
+}
+
+/**
+ * Gives a cluster without images those of the seed. Without effect where hard links cannot reach (another file system) or the seed
+ * was just replaced: the images are imported then.
+ */
+export async function plantSeed(cluster: Cluster, seed: Seed): Promise<void> {
   const root = join(cluster.stateDir, "containerd");
   const draft = `${root}.new`;
   rmSync(draft, { recursive: true, force: true });
   try {
-    await command("cp", "-al", seed, draft);
+    await command("cp", "-al", seed.dir, draft);
     for (const database of databasesBelow(draft)) {
       await command("cp", database, `${database}.own`);
       renameSync(`${database}.own`, database);
@@ -52,12 +71,12 @@ export async function plantSeed(cluster: Cluster, seed: string): Promise<void> {
     return;
   }
   renameSync(draft, root);
-  for (const archive of seedArchives()) rememberLoaded(cluster, archive);
+  rememberLoaded(cluster, seed.archives);
 }
 
-export function seedArchives(): string[] {
+function archivePaths(): string[] {
   return readdirSync(imagesDir)
-    .filter((file) => file.endsWith(".tar"))
+    .filter((file) => file.endsWith(".tar") && !file.startsWith("."))
     .sort()
     .map((file) => join(imagesDir, file));
 }

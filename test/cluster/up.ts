@@ -26,7 +26,7 @@ import { ensureBridge, ensureLink, hasNamespace, makeNamespace, removeNamespace 
 import { containerdAnswers, ensureContainerd, ensureKubelet, ensureKubeProxy, PAUSE_IMAGE } from "./node.ts";
 import { forgetPrograms, logTail, runningPid } from "./processes.ts";
 import { missingRequirement } from "./requirements.ts";
-import { ensureSeed, plantSeed } from "./seed.ts";
+import { ensureSeed, plantSeed, type Seed } from "./seed.ts";
 
 /** A cluster needs 7 s on an idle machine; this is for five of them on two busy cores. */
 const STEP_TIMEOUT_MS = 180_000;
@@ -54,14 +54,17 @@ export async function up(
     }
     await ensureBridge(set);
     const seed = clusters.every(hasImages) ? undefined : ensureSeed();
-    await Promise.all(clusters.map((cluster) => upOne(cluster, seed, (step) => progress(cluster.name, step))));
+    const outcomes = clusters.map((cluster) => upOne(cluster, seed, (step) => progress(cluster.name, step)));
+    // All of them end before the lock is given up, also when one has failed.
+    await Promise.allSettled(outcomes);
+    await Promise.all(outcomes);
     return clusters;
   });
 }
 
 async function upOne(
   cluster: Cluster,
-  seed: Promise<string> | undefined,
+  seed: Promise<Seed> | undefined,
   progress: (step: string) => void,
 ): Promise<void> {
   if (!(await isWhole(cluster))) await removeLeftovers(cluster);
