@@ -21,6 +21,7 @@ import type { Plan } from "../../../operator/round/plan.ts";
 import type { AgentReport } from "../../../operator/transport/coordinator.ts";
 import { signPlan } from "../../../operator/transport/plan.ts";
 import { generateRoundKeys, openRecords } from "../../../operator/transport/sealing.ts";
+import { kubeconfigOfChart } from "../charts/role-of-chart.ts";
 import type { SharedApiServer } from "../shared-api-server.ts";
 import { TestOperator } from "../transport/operator.ts";
 import { TestKubelet } from "./kubelet.ts";
@@ -43,6 +44,8 @@ interface Handle {
 
 export class Site {
   readonly api: SharedApiServer;
+  /** With the rights that the chart gives an agent, and no more. */
+  readonly kubeconfig: string;
   readonly namespace: string;
   readonly operator: TestOperator;
   readonly kubelet: TestKubelet;
@@ -55,9 +58,12 @@ export class Site {
   #handle: Handle | undefined;
 
   private constructor(
-    parts: Pick<Site, "api" | "namespace" | "operator" | "folder" | "keys"> & { policy: Partial<SitePolicy> },
+    parts: Pick<Site, "api" | "kubeconfig" | "namespace" | "operator" | "folder" | "keys"> & {
+      policy: Partial<SitePolicy>;
+    },
   ) {
     this.api = parts.api;
+    this.kubeconfig = parts.kubeconfig;
     this.namespace = parts.namespace;
     this.operator = parts.operator;
     this.folder = parts.folder;
@@ -85,7 +91,8 @@ export class Site {
       TestOperator.start(),
       generateRoundKeys(),
     ]);
-    const site = new Site({ api, namespace, operator, folder, keys, policy });
+    const kubeconfig = await kubeconfigOfChart("rondo-agent", { administrator: api.kubeconfig, namespace, folder });
+    const site = new Site({ api, kubeconfig, namespace, operator, folder, keys, policy });
     await writeFile(join(folder, "invitation.json"), JSON.stringify(operator.invite(participant)));
     await api.client.create(SERVICES, {
       metadata: { namespace, name: "rondo-agent-tasks" },
@@ -105,7 +112,7 @@ export class Site {
 
   async startAgent(): Promise<void> {
     this.#running = await startAgent(this.#config, {
-      credentials: fromKubeconfig(this.api.kubeconfig),
+      credentials: fromKubeconfig(this.kubeconfig),
       instance: "rondo-agent-0",
       version: "0.1.0",
       log: pino({ level: "silent" }),
@@ -120,13 +127,9 @@ export class Site {
   async startAgentProcess(): Promise<void> {
     const config = join(this.folder, "agent.json");
     await writeFile(config, JSON.stringify(this.#config));
-    this.#process = spawn(
-      process.execPath,
-      [join(import.meta.dirname, "agent-process.ts"), config, this.api.kubeconfig],
-      {
-        stdio: ["ignore", "pipe", "inherit"],
-      },
-    );
+    this.#process = spawn(process.execPath, [join(import.meta.dirname, "agent-process.ts"), config, this.kubeconfig], {
+      stdio: ["ignore", "pipe", "inherit"],
+    });
     for await (const line of createInterface({ input: this.#process.stdout! })) {
       if (!line.includes("tasksPort")) continue;
       this.#handle = JSON.parse(line) as Handle;
