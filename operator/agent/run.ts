@@ -1,15 +1,15 @@
 /**
- * The agent as a process: `rondo agent --config agent.yaml`. Builds everything from the site's configuration, starts it in order, stops it in
- * the reverse order on SIGTERM.
+ * The agent as one running thing (`rondo agent --config agent.yaml`): builds everything from the site's configuration, starts it in order, and
+ * stops it in the reverse order.
  * Holds: nothing is worked on without the Lease, and the process ends when it is lost; a stop leaves every round where the next start finds it.
+ * Does not: read the environment or handle signals (cli/agent.ts).
  */
 import { mkdir, readFile } from "node:fs/promises";
-import { hostname } from "node:os";
 import { join } from "node:path";
 import type { Logger } from "pino";
 import { openJournal } from "../journal/open.ts";
 import { KubeClient } from "../kube/client.ts";
-import { type CredentialSource, defaultCredentials } from "../kube/credentials.ts";
+import type { CredentialSource } from "../kube/credentials.ts";
 import { EventRecorder } from "../kube/events.ts";
 import { cachesSynced, leaseHeld } from "../kube/health.ts";
 import { Lease } from "../kube/lease.ts";
@@ -17,14 +17,13 @@ import { kubeMetrics } from "../kube/metrics.ts";
 import { SERVICES, type Service } from "../kube/resources.ts";
 import { Health } from "../telemetry/health.ts";
 import { serveTelemetry } from "../telemetry/http.ts";
-import { createLogger } from "../telemetry/logger.ts";
 import { createRegistry } from "../telemetry/registry.ts";
 import { startTaskServer } from "../trainer/task-server.ts";
 import { CoordinatorClient } from "../transport/client.ts";
 import { fileCredentialStore } from "../transport/credential.ts";
 import { type Invitation, invitationSchema } from "../transport/invitation.ts";
 import { Agent } from "./agent.ts";
-import { type AgentConfig, readAgentConfig } from "./config.ts";
+import type { AgentConfig } from "./config.ts";
 import { Evaluator } from "./evaluation.ts";
 import { loadIdentity } from "./identity.ts";
 import { ClusterJobs } from "./jobs.ts";
@@ -50,39 +49,13 @@ export interface AgentParts {
   credentials: CredentialSource;
   /** Pod name and uid: who holds the Lease. */
   instance: string;
+  /** Ends the wait for the Lease. */
+  signal?: AbortSignal;
   version: string;
   log: Logger;
   /** The Lease was lost: the process must end. */
   onLost(why: string): void;
   reconnect?: { firstMs: number; mostMs: number };
-}
-
-/** Runs until SIGTERM or SIGINT. @returns the exit code */
-export async function runAgent(
-  configPath: string,
-  { version, environment = process.env }: { version: string; environment?: Record<string, string | undefined> },
-): Promise<number> {
-  const config = readAgentConfig(configPath);
-  const log = createLogger({ level: config.log.level, name: "agent" });
-  const ended = Promise.withResolvers<number>();
-  const end = (code: number) => () => ended.resolve(code);
-  process.once("SIGTERM", end(0));
-  process.once("SIGINT", end(0));
-  const name = environment.POD_NAME ?? hostname();
-  const starting = startAgent(config, {
-    credentials: defaultCredentials(environment),
-    instance: environment.POD_UID ? `${name}_${environment.POD_UID}` : name,
-    version,
-    log,
-    onLost: end(1),
-  });
-  // Told to stop while it waits for another agent's Lease: nothing has begun, nothing has to end.
-  const agent = await Promise.race([starting, ended.promise]);
-  if (typeof agent === "number") return agent;
-  const code = await ended.promise;
-  log.info({ code }, "stopping");
-  await agent.stop();
-  return code;
 }
 
 export async function startAgent(config: AgentConfig, parts: AgentParts): Promise<RunningAgent> {
@@ -108,7 +81,7 @@ export async function startAgent(config: AgentConfig, parts: AgentParts): Promis
     metrics,
   });
   health.addReady("lease", leaseHeld(lease, "rondo-agent"));
-  await lease.acquire();
+  await lease.acquire(parts.signal);
 
   const identity = await loadIdentity(
     kube,

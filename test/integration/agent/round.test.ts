@@ -134,7 +134,11 @@ test("Jobs that belong to no round are deleted at the start, other people's Jobs
   const { JOBS } = await import("../../../operator/kube/resources.ts");
   const make = (name: string, own: boolean) =>
     api.client.create(JOBS, {
-      metadata: { name, namespace: site.namespace, labels: own ? (labels as unknown as Record<string, string>) : { app: "else" } },
+      metadata: {
+        name,
+        namespace: site.namespace,
+        labels: own ? (labels as unknown as Record<string, string>) : { app: "else" },
+      },
       spec: { suspend: true, template },
     } as never);
   await make("stranger", true);
