@@ -19,6 +19,8 @@ import { uploadOnce } from "./upload-client.ts";
 
 /** First a second, for an operator that restarts; at most half a minute, so that a site is back soon after a long outage. */
 const RECONNECT = { firstMs: 1_000, mostMs: 30_000 };
+/** A connection that lasts this many first waits was a success, after which the waits begin anew. */
+const STEADY_AFTER = 10;
 /** An upload or download that fails this often in a row without moving forward is given up, and the connection is not to blame. */
 const MOST_TRIES_IN_VAIN = 8;
 /**
@@ -151,17 +153,21 @@ export class CoordinatorClient {
     const backoff = new Backoff({ ...this.#reconnect, random: this.#random });
     let doubt: Doubt = "none";
     let unreachable = 0;
+    let connectedAt = Number.POSITIVE_INFINITY;
     while (!this.#stopped.signal.aborted) {
       try {
         const credential = await this.#credential(doubt);
         doubt = "none";
         await this.#attend(credential, () => {
-          backoff.reset();
           unreachable = 0;
+          connectedAt = performance.now();
         });
       } catch (error) {
         if (this.#stopped.signal.aborted) break;
         const fault = asFault(error);
+        // Two agents with one identity replace each other: a connection that is soon lost is no success.
+        if (performance.now() - connectedAt > STEADY_AFTER * this.#reconnect.firstMs) backoff.reset();
+        connectedAt = Number.POSITIVE_INFINITY;
         if (fault.code === "Unavailable") unreachable += 1;
         if (fault.retry === "renew") doubt = "certain";
         else if (unreachable % RENEW_WHEN_UNREACHABLE === 2) doubt = "suspected";

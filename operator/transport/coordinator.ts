@@ -46,7 +46,10 @@ export interface Coordinator {
   received(participant: string, report: AgentReport): Promise<void>;
   /** Whether this upload is expected. Rejects with a TransportFault ("NotExpected", …) to refuse it. */
   admitUpload(participant: string, manifest: Manifest): Promise<void>;
-  /** The spool file is complete, verified and fsynced; resolves when that is journalled; only then goes the receipt. */
+  /**
+   * The spool file is complete, verified and fsynced; resolves when that is journalled; only then goes the receipt.
+   * Called again with the same manifest when the operator stopped before it had journalled the receipt.
+   */
   uploaded(participant: string, manifest: Manifest, file: string): Promise<void>;
   /** The local file of an adapter that this participant may read; undefined: unknown digest. */
   adapter(participant: string, digest: Uint8Array): Promise<{ file: string; byteLength: number } | undefined>;

@@ -47,6 +47,8 @@ const CODES = {
   DiskFull: { status: status.RESOURCE_EXHAUSTED, retry: "later" },
   Unavailable: { status: status.UNAVAILABLE, retry: "later" },
   Stopped: { status: status.CANCELLED, retry: "never" },
+  // The agent's own file that is to be sent or received
+  FileUnusable: { status: status.INTERNAL, retry: "never" },
   Internal: { status: status.INTERNAL, retry: "later" },
 } as const satisfies Record<string, { status: status; retry: "never" | "later" | "renew" }>;
 
@@ -88,13 +90,20 @@ export function toStatus(error: unknown): Partial<StatusObject> & Error {
   });
 }
 
-/** What a client makes of an error of gRPC. @param endpoint  where it called, for the sentence */
+/** What a client makes of an error of gRPC, or of its own files. @param endpoint  where it called, for the sentence */
 export function fromServiceError(error: unknown, endpoint: string): TransportFault {
   if (error instanceof TransportFault) return error;
   const { code, details = "", metadata } = error as Partial<ServiceError>;
+  if (typeof code === "string") return fromSystemError(code);
   const reason = metadata?.get(REASON_KEY)[0]?.toString();
   if (reason && isTransportCode(reason)) return new TransportFault(reason, details.slice(0, 512));
   return withoutReason(code ?? status.UNKNOWN, details, endpoint);
+}
+
+/** A code of the file system: gRPC's are numbers. */
+function fromSystemError(code: string): TransportFault {
+  if (code === "ENOSPC") return new TransportFault("DiskFull", "The agent's volume is full");
+  return new TransportFault("FileUnusable", `The agent could not read or write its own file (${code})`);
 }
 
 // gRPC gives nothing but text for what went wrong below it, so this one place reads it.

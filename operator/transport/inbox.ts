@@ -31,15 +31,26 @@ export class Inbox<T> {
    * @throws TransportFault "TimedOut", whatever fail() was given, or the stream's own error
    */
   async next(mostMs?: number): Promise<T | undefined> {
-    const deadline = mostMs === undefined ? undefined : AbortSignal.timeout(mostMs);
-    for (;;) {
-      if (this.#failure !== undefined) throw this.#failure;
-      const message: T | null = this.#stream.read();
-      if (message !== null) return message;
-      if (this.#failure !== undefined) throw this.#failure;
-      if (this.#ended) return undefined;
-      if (deadline?.aborted) throw new TransportFault("TimedOut", `Nothing arrived for ${mostMs} ms`);
-      await this.#woken(deadline);
+    let isLate = false;
+    const late = () => {
+      isLate = true;
+      this.#wake();
+    };
+    const timer = mostMs === undefined ? undefined : setTimeout(late, mostMs);
+    try {
+      for (;;) {
+        this.throwIfFailed();
+        const message: T | null = this.#stream.read();
+        if (message !== null) return message;
+        this.throwIfFailed(); // reading may have met the stream's error
+        if (this.#ended) return undefined;
+        if (isLate) throw new TransportFault("TimedOut", `Nothing arrived for ${mostMs} ms`);
+        await new Promise<void>((resolve) => {
+          this.#wake = resolve;
+        });
+      }
+    } finally {
+      clearTimeout(timer);
     }
   }
 
@@ -51,16 +62,6 @@ export class Inbox<T> {
   fail(error: unknown): void {
     this.#failure ??= error;
     this.#wake();
-  }
-
-  #woken(deadline: AbortSignal | undefined): Promise<void> {
-    return new Promise((resolve) => {
-      this.#wake = () => {
-        deadline?.removeEventListener("abort", this.#wake);
-        resolve();
-      };
-      deadline?.addEventListener("abort", this.#wake, { once: true });
-    });
   }
 }
 
