@@ -24,6 +24,7 @@ import { pullAdapter } from "../../../operator/publish/pull-adapter.ts";
 import { pushAdapter } from "../../../operator/publish/push-adapter.ts";
 import { openSafetensors, writeSafetensors } from "../../../operator/publish/safetensors.ts";
 import { createLogger } from "../../../operator/telemetry/logger.ts";
+import { kubeconfigOfChart } from "../charts/role-of-chart.ts";
 import { type Registry, startRegistry } from "../registry.ts";
 import { sharedApiServer } from "../shared-api-server.ts";
 import { type Behaviour, Player } from "./player.ts";
@@ -39,6 +40,7 @@ const PROGRAM = join(import.meta.dirname, "../../../operator/main.ts");
 
 export class TestWorld {
   readonly client: KubeClient;
+  /** With the rights that the chart gives the operator, and no more. */
   readonly kubeconfig: string;
   readonly namespace: string;
   readonly registry: Registry;
@@ -62,7 +64,14 @@ export class TestWorld {
       startRegistry(),
       mkdtemp(join(tmpdir(), "rondo-operator-")),
     ]);
-    const world = new TestWorld({ client, kubeconfig, namespace: await createNamespace("op"), registry, folder });
+    const namespace = await createNamespace("op");
+    const world = new TestWorld({
+      client,
+      kubeconfig: await kubeconfigOfChart("rondo", { administrator: kubeconfig, namespace, folder }),
+      namespace,
+      registry,
+      folder,
+    });
     await world.#writeConfig();
     await world.#pushStart();
     return world;
