@@ -1,7 +1,10 @@
+import { spawn } from "node:child_process";
 import { createHash, randomBytes } from "node:crypto";
+import { once } from "node:events";
 import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { fileURLToPath } from "node:url";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { LEAF_BYTES } from "../../../operator/journal/merkle.ts";
 import { Connection } from "../../../operator/transport/connection.ts";
@@ -14,7 +17,7 @@ import {
   UploadOpening,
   type UploadReply,
 } from "../../../operator/transport/generated/rondo.v1.ts";
-import { generateIdentity } from "../../../operator/transport/identity.ts";
+import { generateIdentity, rawPrivateKey } from "../../../operator/transport/identity.ts";
 import { Inbox } from "../../../operator/transport/inbox.ts";
 import { manifestOf } from "../../../operator/transport/upload-client.ts";
 import { TestAgent, workOf } from "./agent.ts";
@@ -151,6 +154,60 @@ test("an upload goes on where it was when the agent is stopped in the middle and
   await again.client.upload(manifest, file, { onProgress: (sent) => progress.push(sent) });
   expect(progress[0]).toBeGreaterThanOrEqual(LEAF_BYTES);
   expect((await readFile(operator.coordinator.uploads[0]!.file)).equals(bytes)).toBe(true);
+});
+
+test("an upload of an agent that is killed in the middle is continued by the next process", async () => {
+  const identity = generateIdentity();
+  const { bytes, file, manifest } = await fileOf(24 * LEAF_BYTES);
+  const argument = JSON.stringify({
+    invitation: operator.invite("clinic-a"),
+    identity: Buffer.from(rawPrivateKey(identity.privateKey)).toString("hex"),
+    file,
+    participant: "clinic-a",
+  });
+  const program = fileURLToPath(new URL("./upload-process.ts", import.meta.url));
+  const child = spawn(process.execPath, [program, argument], { stdio: ["ignore", "pipe", "inherit"] });
+  let said = "";
+  while (!said.includes(String(8 * LEAF_BYTES))) said += String((await once(child.stdout, "data"))[0]);
+  child.kill("SIGKILL");
+  await once(child, "close");
+  expect(operator.coordinator.uploads).toEqual([]);
+
+  const again = new TestAgent(operator.invite("clinic-a"), { identity });
+  agents.push(again);
+  await again.connected();
+  const progress: number[] = [];
+  await again.client.upload(manifest, file, { onProgress: (sent) => progress.push(sent) });
+  expect(progress[0]).toBeGreaterThanOrEqual(4 * LEAF_BYTES);
+  expect((await readFile(operator.coordinator.uploads[0]!.file)).equals(bytes)).toBe(true);
+});
+
+test("an upload runs no further ahead of a slow spool than a few chunks", async () => {
+  const clinic = await connectedAgent();
+  const { file, manifest } = await fileOf(24 * LEAF_BYTES);
+  const gate = Promise.withResolvers<void>();
+  const begin = operator.spool.begin.bind(operator.spool);
+  operator.spool.begin = async (offered) => {
+    const upload = await begin(offered);
+    const append = upload.append.bind(upload);
+    upload.append = async (offset, chunk) => {
+      await gate.promise;
+      await append(offset, chunk);
+    };
+    return upload;
+  };
+  let furthest = 0;
+  const uploaded = clinic.client.upload(manifest, file, {
+    onProgress: (sent) => {
+      furthest = sent;
+    },
+  });
+  // The time is what is tested: that nothing more arrives while the spool writes nothing.
+  await new Promise((resolve) => setTimeout(resolve, 1_000));
+  expect(furthest).toBeGreaterThan(0);
+  expect(furthest).toBeLessThanOrEqual(8 * LEAF_BYTES);
+  gate.resolve();
+  await uploaded;
 });
 
 test("an upload that is given up by its signal ends with a fault and keeps what the operator holds", async () => {
