@@ -6,11 +6,12 @@
  */
 import { randomFillSync, X509Certificate } from "node:crypto";
 import { Agent, request } from "node:https";
+import { setTimeout as sleep } from "node:timers/promises";
 import { checkServerIdentity } from "node:tls";
 import { WatchCache } from "../../operator/kube/cache.ts";
 import type { KubeClient } from "../../operator/kube/client.ts";
 import { isKubeFault } from "../../operator/kube/faults.ts";
-import { PODS, type Pod, SECRETS } from "../../operator/kube/resources.ts";
+import { PODS, type Pod, SECRETS, type Secret } from "../../operator/kube/resources.ts";
 import { parseHeader } from "../../operator/publish/safetensors-header.ts";
 import { createLogger } from "../../operator/telemetry/logger.ts";
 
@@ -88,14 +89,24 @@ interface TaskAccess {
 async function taskOf(client: KubeClient, pod: Pod): Promise<TaskAccess> {
   const namespace = pod.metadata.namespace ?? "";
   const job = pod.metadata.labels?.[JOB_NAME] ?? "";
-  const secret = await client.get(SECRETS, { namespace, name: `${job}-task` });
+  const secret = await secretOf(client, { namespace, name: `${job}-task` });
   const env = pod.spec?.containers[0]?.env ?? [];
-  const text = (key: string) => Buffer.from(secret?.data?.[key] ?? "", "base64").toString("utf8");
+  const text = (key: string) => Buffer.from(secret.data?.[key] ?? "", "base64").toString("utf8");
   return {
     url: new URL(env.find((variable) => variable.name === "RONDO_TASK_URL")?.value ?? ""),
     ca: text("ca.crt"),
     token: text("token"),
   };
+}
+
+/** The Secret is written after its Job: a kubelet waits for it with the volume. */
+async function secretOf(client: KubeClient, ref: { namespace: string; name: string }): Promise<Secret> {
+  for (let tries = 0; tries < 600; tries++) {
+    const secret = await client.get(SECRETS, ref);
+    if (secret !== undefined) return secret;
+    await sleep(50);
+  }
+  throw new Error(`Secret ${ref.name} does not come`);
 }
 
 async function train(task: TaskAccess, portOf: ReadonlyMap<string, number>): Promise<void> {
