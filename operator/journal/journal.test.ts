@@ -98,7 +98,7 @@ test("a commit outlives a process that is killed right after it", async () => {
 
   const last = Number(said.trim().split("\n").at(-1));
   expect(Number(text(await (await journalAt()).get("s", "n")))).toBeGreaterThanOrEqual(last);
-});
+}, 30_000);
 
 test("its files are readable by their owner alone", async () => {
   const journal = await journalAt();
