@@ -14,6 +14,9 @@ import { type Invitation, invitationSchema } from "../transport/invitation.ts";
 
 const FIELD_MANAGER = "rondo-invite";
 
+/** A person waits for it, perhaps in front of an API server that is under load. */
+const TIMEOUT_MS = 60_000;
+
 export interface InviteOptions {
   namespace?: string;
   ttl: string;
@@ -25,7 +28,7 @@ export async function run(name: string, options: InviteOptions): Promise<void> {
   if (options.output !== "json" && options.output !== "values")
     throw new Error(`-o ${options.output}: write json or values`);
   const credentials = defaultCredentials(process.env, options.kubeconfig);
-  const client = new KubeClient({ credentials, fieldManager: FIELD_MANAGER });
+  const client = new KubeClient({ credentials, fieldManager: FIELD_MANAGER, timeoutMs: TIMEOUT_MS });
   try {
     const namespace = options.namespace ?? (await client.namespace()) ?? "default";
     const invitation = await invite(client, { name, namespace, ttlMs: durationMs(options.ttl), nowMs: Date.now() });
