@@ -1,4 +1,5 @@
 /** What the charts make of values, without a cluster: the programs understand their configuration, wrong values are refused with a sentence. */
+import { readFileSync } from "node:fs";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -193,5 +194,30 @@ describe("wrong values are refused with a sentence", () => {
     const printed = await helm.template(chart, values);
     expect(printed.ok).toBe(false);
     expect(printed.stderr).toContain(sentence);
+  });
+});
+
+describe("values that documents and examples show", () => {
+  const text = readFileSync(join(import.meta.dirname, "../../../docs/getting-started.md"), "utf8");
+  const printed = (file: string) => {
+    const block = [...text.matchAll(/^```yaml\n([\s\S]*?)^```$/gm)].find((match) => match[1]!.startsWith(`# ${file}`));
+    return parse(block![1]!);
+  };
+
+  test("the operator's are accepted", async () => {
+    expect(await helm.template("rondo", printed("operator-values.yaml"))).toMatchObject({ ok: true });
+  });
+
+  test("a site's are accepted, with an invitation", async () => {
+    expect(await helm.template("rondo-agent", { ...printed("chemistry-values.yaml"), invitation })).toMatchObject({
+      ok: true,
+    });
+  });
+
+  test("those of examples/clinic-notes are accepted", async () => {
+    const values = parse(
+      readFileSync(join(import.meta.dirname, "../../../examples/clinic-notes/agent-values.yaml"), "utf8"),
+    );
+    expect(await helm.template("rondo-agent", { ...values, invitation })).toMatchObject({ ok: true });
   });
 });
