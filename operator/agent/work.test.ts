@@ -28,7 +28,6 @@ let jobs: MemoryJobs;
 let operator: MemoryOperator;
 let keys: { publicKey: Uint8Array; privateKey: Uint8Array };
 let plan: Plan;
-let trainings: number;
 
 const log = pino({ level: "silent" });
 
@@ -39,7 +38,6 @@ beforeEach(async () => {
   jobs = new MemoryJobs();
   operator = new MemoryOperator();
   keys = await generateRoundKeys();
-  trainings = 0;
   const parent = join(folder, "v0.safetensors");
   const { sha256, byteLength } = await writeAdapter(parent, () => 1);
   const identity = Buffer.alloc(32, 7).toString("base64");
@@ -74,7 +72,6 @@ async function train(
   valueAt: (index: number) => number,
   table: Plan["tensors"] = tensors,
 ): Promise<void> {
-  trainings++;
   const file = join(folder, "from-trainer.safetensors");
   await writeAdapter(file, valueAt, table);
   const adapter = await readFile(file);
@@ -312,89 +309,3 @@ test("a cancellation while training deletes the Job and says nothing more", asyn
   expect(jobs.jobs.size).toBe(0);
   expect(operator.said).toEqual([]);
 });
-
-class Crash extends Error {}
-
-/** Wraps effects so that the `at`th of them is the last thing this process does, before or after the effect itself. */
-function crashing<T extends object>(
-  target: T,
-  methods: ReadonlyArray<keyof T>,
-  tick: () => "before" | "after" | undefined,
-  die: () => void,
-): T {
-  return new Proxy(target, {
-    get(object, name) {
-      const value = Reflect.get(object, name) as unknown;
-      if (typeof value !== "function") return value;
-      const bound = value.bind(object) as (...args: unknown[]) => Promise<unknown>;
-      if (!methods.includes(name as keyof T)) return bound;
-      return async (...args: unknown[]) => {
-        const when = tick();
-        if (when === "before") {
-          die();
-          throw new Crash();
-        }
-        const result = await bound(...args);
-        if (when === "after") {
-          die();
-          throw new Crash();
-        }
-        return result;
-      };
-    },
-  });
-}
-
-test("whichever effect is the last before a crash, before it or after it, the next process ends the same round with one contribution", async () => {
-  let crashes = 0;
-  for (let at = 0; ; at++) {
-    await journal.close();
-    await tasks.stop();
-    await rm(folder, { recursive: true });
-    await mkdir(join(folder, "work"), { recursive: true });
-    await startAgain();
-    jobs = new MemoryJobs();
-    jobs.onCreated = (options) => void train(options, () => 1.25);
-    operator = new MemoryOperator();
-    trainings = 0;
-    const parent = join(folder, "v0.safetensors");
-    await writeAdapter(parent, () => 1);
-    operator.adapters.set(plan.parent.digest, parent);
-
-    let effects = 0;
-    let died = false;
-    const tick = () => {
-      if (died) return "before" as const; // a dead process does nothing more
-      const now = effects++;
-      return now === Math.floor(at / 2) ? (at % 2 === 0 ? ("before" as const) : ("after" as const)) : undefined;
-    };
-    let work: Work;
-    const die = () => {
-      died = true;
-      work.stop();
-    };
-    await ledger.begin(accepted(), planBytes(plan).bytes, 0);
-    work = makeWork(accepted(), {
-      ledger: crashing(ledger, ["save"], tick, die),
-      link: crashing(operator as MemoryOperator, ["fetchAdapter", "upload"], tick, die),
-      jobs: crashing(jobs, ["ensure", "remove"], tick, die),
-    });
-    await work.run();
-    if (!died) break;
-    crashes++;
-
-    await tasks.stop();
-    await journal.close();
-    await startAgain();
-    const found = await kept();
-    const next = makeWork(found);
-    await next.run();
-    const where = `crash ${at % 2 === 0 ? "before" : "after"} effect ${Math.floor(at / 2)}, in state ${found.state.kind}`;
-    expect(next.assignment.state.kind, where).toBe("Contributed");
-    expect(new Set(operator.uploads.map((upload) => upload.toString("hex"))).size, where).toBe(1);
-    expect(jobs.jobs.size, where).toBe(0);
-    expect(trainings, where).toBe(1);
-    expect(await readdir(join(folder, "work")), where).toEqual([]);
-  }
-  expect(crashes).toBeGreaterThanOrEqual(16);
-}, 60_000);

@@ -10,12 +10,14 @@ import { mkdir, open, readFile, rename } from "node:fs/promises";
 import { isIP } from "node:net";
 import { join } from "node:path";
 import {
+  AuthorityKeyIdentifierExtension,
   BasicConstraintsExtension,
   ExtendedKeyUsageExtension,
   KeyUsageFlags,
   KeyUsagesExtension,
   PemConverter,
   SubjectAlternativeNameExtension,
+  SubjectKeyIdentifierExtension,
   X509Certificate,
   X509CertificateGenerator,
 } from "@peculiar/x509";
@@ -38,7 +40,7 @@ export async function openTaskAuthority(directory: string, nowMs: number): Promi
   const kept = await readKept(file);
   const { caPem, keyPem } = kept ?? (await makeAuthority(file, nowMs));
   const key = await webcrypto.subtle.importKey("pkcs8", PemConverter.decode(keyPem)[0]!, ALGORITHM, false, ["sign"]);
-  const issuer = new X509Certificate(caPem).subject;
+  const issuer = new X509Certificate(caPem);
   return { caPem, issue: (hosts, now) => issueServing({ key, issuer, hosts, nowMs: now }) };
 }
 
@@ -67,6 +69,7 @@ async function makeAuthority(file: string, nowMs: number): Promise<{ caPem: stri
       extensions: [
         new BasicConstraintsExtension(true, 0, true),
         new KeyUsagesExtension(KeyUsageFlags.keyCertSign, true),
+        await SubjectKeyIdentifierExtension.create(keys.publicKey, false, webcrypto as never),
       ],
     },
     webcrypto as never,
@@ -80,13 +83,18 @@ async function makeAuthority(file: string, nowMs: number): Promise<{ caPem: stri
   return kept;
 }
 
-async function issueServing(wish: { key: webcrypto.CryptoKey; issuer: string; hosts: string[]; nowMs: number }) {
+async function issueServing(wish: {
+  key: webcrypto.CryptoKey;
+  issuer: X509Certificate;
+  hosts: string[];
+  nowMs: number;
+}) {
   const keys = await webcrypto.subtle.generateKey(ALGORITHM, true, ["sign", "verify"]);
   const certificate = await X509CertificateGenerator.create(
     {
       serialNumber: serialNumber(),
       subject: "CN=rondo-tasks",
-      issuer: wish.issuer,
+      issuer: wish.issuer.subject,
       notBefore: new Date(wish.nowMs - HOUR_MS),
       notAfter: new Date(wish.nowMs + SERVING_MS),
       publicKey: keys.publicKey,
@@ -95,7 +103,10 @@ async function issueServing(wish: { key: webcrypto.CryptoKey; issuer: string; ho
       extensions: [
         new BasicConstraintsExtension(false, undefined, true),
         new KeyUsagesExtension(KeyUsageFlags.digitalSignature, true),
-        new ExtendedKeyUsageExtension(["1.3.6.1.5.5.7.3.1"]),
+        new ExtendedKeyUsageExtension(["1.3.6.1.5.5.7.3.1"]), // serverAuth
+        // Python 3.13 and later refuse a chain without key identifiers (VERIFY_X509_STRICT).
+        await AuthorityKeyIdentifierExtension.create(wish.issuer, false, webcrypto as never),
+        await SubjectKeyIdentifierExtension.create(keys.publicKey, false, webcrypto as never),
         new SubjectAlternativeNameExtension(wish.hosts.map((value) => ({ type: isIP(value) ? "ip" : "dns", value }))),
       ],
     },
