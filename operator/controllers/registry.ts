@@ -1,6 +1,7 @@
 /** The OCI repository of a federation, with the credentials its Secret holds. */
 import type { FederationSpec } from "../api/federation.ts";
 import type { KubeClient } from "../kube/client.ts";
+import { isKubeFault } from "../kube/faults.ts";
 import { SECRETS } from "../kube/resources.ts";
 import { credentialsFor } from "../publish/credentials.ts";
 import { PublishFault } from "../publish/fault.ts";
@@ -32,7 +33,13 @@ export async function repositoryOf(
 }
 
 async function credentialsIn(client: KubeClient, namespace: string, name: string, registry: string) {
-  const secret = await client.get(SECRETS, { namespace, name });
+  const secret = await client.get(SECRETS, { namespace, name }).catch((error: unknown) => {
+    if (!isKubeFault(error, "Forbidden")) throw error;
+    throw new PublishFault(
+      "CredentialsInvalid",
+      `the operator may not read Secret ${name}; add it to registryCredentials in the values of its chart`,
+    );
+  });
   const config = secret?.data?.[".dockerconfigjson"];
   if (!config)
     throw new PublishFault("CredentialsInvalid", `Secret ${name} does not exist or has no .dockerconfigjson`);
