@@ -1,0 +1,38 @@
+/**
+ * Bundles the program into dist/: main.js, what its commands load on demand, and one file per worker thread (operator/threads.ts).
+ * Holds: ES modules, tree-shaken, licence comments kept in a file of their own; nothing outside dist/ is needed but Node.
+ * Usage: node scripts/bundle.ts [folder]   prints file sizes
+ */
+import { rm } from "node:fs/promises";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { build } from "esbuild";
+
+const root = fileURLToPath(new URL("..", import.meta.url));
+const out = process.argv[2] ?? join(root, "dist");
+
+await rm(out, { recursive: true, force: true });
+const { metafile } = await build({
+  absWorkingDir: root,
+  entryPoints: ["operator/main.ts", "operator/journal/worker.ts", "operator/controllers/round/sum-worker.ts"],
+  outdir: out,
+  outbase: "operator",
+  bundle: true,
+  // A command is a chunk of its own, loaded when it is asked for: an agent does not carry the operator.
+  splitting: true,
+  platform: "node",
+  target: "node24",
+  format: "esm",
+  sourcemap: "linked",
+  legalComments: "linked",
+  metafile: true,
+  logLevel: "warning",
+  // Packages in CommonJS call require(), which an ES module does not have.
+  banner: {
+    js: 'import { createRequire as __createRequire } from "node:module"; const require = __createRequire(import.meta.url);',
+  },
+});
+
+for (const [file, { bytes }] of Object.entries(metafile.outputs).sort(([a], [b]) => a.localeCompare(b))) {
+  if (file.endsWith(".js")) process.stdout.write(`${(bytes / 1024).toFixed(0).padStart(6)} KiB  ${file}\n`);
+}
