@@ -94,7 +94,12 @@ export async function startAgent(config: AgentConfig, parts: AgentParts): Promis
   const tasks = await startTaskServer({
     dataDir: join(dataDir, "tasks"),
     address: config.tasks.address,
-    hosts: [service.ip, config.tasks.service, `${config.tasks.service}.${namespace}.svc`],
+    hosts: [
+      service.ip,
+      config.tasks.service,
+      `${config.tasks.service}.${namespace}.svc`,
+      ...listeningHost(config.tasks.address),
+    ],
     log,
   });
   const recorder = new EventRecorder({ client: kube, log, controller: "rondo.dev/agent", instance: parts.instance });
@@ -207,6 +212,12 @@ async function readInvitation(path: string): Promise<Invitation> {
   if (parsed.success) return parsed.data;
   const issue = parsed.error.issues[0];
   throw new Error(`invitation ${path}: ${issue?.path.join(".")}: ${issue?.message}; ask the coordinator for a new one`);
+}
+
+/** Named too where it is one address: whoever listens on that alone is dialled there. */
+function listeningHost(address: string): string[] {
+  const host = address.slice(0, address.lastIndexOf(":")).replace(/^\[|\]$/g, "");
+  return host === "0.0.0.0" || host === "::" ? [] : [host];
 }
 
 /** Trainers have no DNS: they are given the Service's cluster IP, and the certificate names it. */

@@ -52,7 +52,7 @@ export class Site {
   readonly folder: string;
   readonly keys: Awaited<ReturnType<typeof generateRoundKeys>>;
   readonly #config: ReturnType<typeof agentConfigSchema.parse>;
-  #parent = { sha256: "", byteLength: 0 };
+  parent = { sha256: "", byteLength: 0 };
   #running: RunningAgent | undefined;
   #process: ChildProcess | undefined;
   #handle: Handle | undefined;
@@ -99,8 +99,8 @@ export class Site {
       spec: { selector: { app: "rondo-agent" }, ports: [{ port: 8445 }] },
     });
     const parent = join(folder, "v0.safetensors");
-    site.#parent = await writeAdapter(parent, () => 1);
-    operator.coordinator.adapters.set(site.#parent.sha256, parent);
+    site.parent = await writeAdapter(parent, () => 1);
+    operator.coordinator.adapters.set(site.parent.sha256, parent);
     return site;
   }
 
@@ -171,8 +171,8 @@ export class Site {
       {
         participant,
         identity,
-        parentDigest: this.#parent.sha256,
-        parentBytes: this.#parent.byteLength,
+        parentDigest: this.parent.sha256,
+        parentBytes: this.parent.byteLength,
         sealingKey: Buffer.from(this.keys.publicKey).toString("base64"),
         nowMs,
       },
