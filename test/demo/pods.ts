@@ -20,6 +20,11 @@ export function trainerPodTemplate({ data }: TrainerFolders): object {
           imagePullPolicy: "Never",
           // The local image has no PyTorch of its own: five clusters share the virtual environment of this machine.
           command: ["/opt/rondo/venv/bin/python", "-m", "rondo_trainer"],
+          // Four trainers share two cores; and a quarter of each site's held-out text tells as much in a demo as all of it.
+          env: [
+            { name: "RONDO_THREADS", value: "1" },
+            { name: "RONDO_HELD_OUT_MAX", value: "24" },
+          ],
           volumeMounts: mounts,
         },
       ],
