@@ -113,7 +113,11 @@ export class Player {
   }
 
   /** Seals a delta that is `value` everywhere and uploads it; resolves with the receipt. */
-  async contribute({ plan, planHash }: Assignment, value: number, weight = 255): Promise<void> {
+  async contribute(
+    { plan, planHash }: Assignment,
+    value: number,
+    { weight = 255, onProgress }: { weight?: number; onProgress?: (bytes: number) => void } = {},
+  ): Promise<void> {
     const plain = join(this.#folder, `${plan.roundName}-delta.safetensors`);
     const sealed = `${plain}.sealed-${Date.now()}`;
     await writeSafetensors(plain, plan.tensors, new Map([["weight", String(weight)]]), function* ({ shape }) {
@@ -122,17 +126,21 @@ export class Player {
     const publicKey = Buffer.from(plan.sealing.publicKey, "base64");
     await sealFile(plain, sealed, { publicKey, planHash, participant: this.name });
     const manifest = await manifestOf(sealed, this.work(plan, "upload"), planHash);
-    await this.#client.upload(manifest, sealed);
+    await this.#client.upload(manifest, sealed, onProgress ? { onProgress } : {});
   }
 }
 
 /** The good site: fetches the parent, trains in no time, contributes. */
-export function trains(value: number, weight?: number): Behaviour {
+export function trains(
+  value: number,
+  { weight, until }: { weight?: number; until?: Promise<unknown> } = {},
+): Behaviour {
   return async (player, assignment) => {
     await player.accept(assignment);
     await player.parent(assignment);
     await player.status(assignment, "Training", { step: 1 });
+    await until;
     await player.status(assignment, "Trained", { step: assignment.plan.training.steps });
-    await player.contribute(assignment, value, weight);
+    await player.contribute(assignment, value, weight === undefined ? {} : { weight });
   };
 }

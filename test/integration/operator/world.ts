@@ -29,10 +29,18 @@ import { type Registry, startRegistry } from "../registry.ts";
 import { sharedApiServer } from "../shared-api-server.ts";
 import { type Behaviour, Player } from "./player.ts";
 
-export const TENSORS = ["q_proj", "v_proj"].flatMap((module) => [
-  { name: `base_model.model.model.layers.0.self_attn.${module}.lora_A.weight`, shape: [4, 64] as [number, number] },
-  { name: `base_model.model.model.layers.0.self_attn.${module}.lora_B.weight`, shape: [64, 4] as [number, number] },
-]);
+/** LoRA of two modules; 9 kB with rank 4. */
+const tensorsOf = (rank: number, width: number) =>
+  ["q_proj", "v_proj"].flatMap((module) => [
+    {
+      name: `base_model.model.model.layers.0.self_attn.${module}.lora_A.weight`,
+      shape: [rank, width] as [number, number],
+    },
+    {
+      name: `base_model.model.model.layers.0.self_attn.${module}.lora_B.weight`,
+      shape: [width, rank] as [number, number],
+    },
+  ]);
 export const BASE_MODEL = { name: "test/llama", revision: "main", digest: `sha256:${"0".repeat(64)}` };
 /** Every value of the adapter that federations here start from. */
 export const INITIAL_VALUE = 0.5;
@@ -46,6 +54,7 @@ export class TestWorld {
   readonly registry: Registry;
   readonly folder: string;
   readonly players: Player[] = [];
+  taskPort = 0;
   #stopOperator: (() => Promise<unknown>) | undefined;
   #configFile = "";
   #child: ChildProcess | undefined;
@@ -58,7 +67,8 @@ export class TestWorld {
     this.folder = parts.folder;
   }
 
-  static async make(): Promise<TestWorld> {
+  /** @param width  of the two modules: 2^20 makes an adapter of 64 MiB */
+  static async make({ width = 64 } = {}): Promise<TestWorld> {
     const [{ client, kubeconfig, createNamespace }, registry, folder] = await Promise.all([
       sharedApiServer(),
       startRegistry(),
@@ -73,7 +83,7 @@ export class TestWorld {
       folder,
     });
     await world.#writeConfig();
-    await world.#pushStart();
+    await world.#pushStart(width);
     return world;
   }
 
@@ -189,7 +199,7 @@ export class TestWorld {
   /** Every distinct value in an adapter that the registry holds. */
   async valuesOf(reference: string): Promise<number[]> {
     const digest = reference.slice(reference.indexOf("@") + 1);
-    const pulled = await pullAdapter(this.repository("adapters/test"), digest, join(this.folder, "pulled"), 2 ** 20);
+    const pulled = await pullAdapter(this.repository("adapters/test"), digest, join(this.folder, "pulled"), 2 ** 30);
     await using file = await openSafetensors(pulled.weightsFile);
     const values = new Set<number>();
     for (const tensor of file.header.tensors)
@@ -226,7 +236,8 @@ export class TestWorld {
   }
 
   async #writeConfig(): Promise<void> {
-    const [agents, enrolment] = await Promise.all([freePort(), freePort()]);
+    const [agents, enrolment, tasks] = await Promise.all([freePort(), freePort(), freePort()]);
+    this.taskPort = tasks;
     this.#configFile = join(this.folder, "operator.yaml");
     const config = {
       namespace: this.namespace,
@@ -234,7 +245,7 @@ export class TestWorld {
       trustDomain: "rondo.test",
       agents: { address: `127.0.0.1:${agents}`, endpoint: `127.0.0.1:${agents}` },
       enrolment: { address: `127.0.0.1:${enrolment}`, endpoint: `127.0.0.1:${enrolment}` },
-      tasks: { address: "127.0.0.1:0", service: "rondo-tasks" },
+      tasks: { address: `127.0.0.1:${tasks}`, service: "rondo-tasks" },
       metrics: { address: "127.0.0.1:0" },
       log: { level: process.env.RONDO_TEST_LOG ?? "info" },
     };
@@ -242,9 +253,9 @@ export class TestWorld {
   }
 
   /** The adapter that federations here start from (adapter.initialFrom): no kubelet is there to run an initialise Job. */
-  async #pushStart(): Promise<void> {
+  async #pushStart(width: number): Promise<void> {
     const weights = join(this.folder, "start.safetensors");
-    await writeSafetensors(weights, TENSORS, new Map([["format", "pt"]]), function* ({ shape }) {
+    await writeSafetensors(weights, tensorsOf(4, width), new Map([["format", "pt"]]), function* ({ shape }) {
       yield new Float32Array(shape[0]! * shape[1]!).fill(INITIAL_VALUE);
     });
     const config = formatAdapterConfig({
