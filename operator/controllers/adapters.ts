@@ -10,6 +10,9 @@ import { pullAdapter } from "../publish/pull-adapter.ts";
 /** A rank-1024 adapter of a model with 70 billion parameters in F32 has about 26 GB: more is a mistake. */
 export const MOST_ADAPTER_BYTES = 2 ** 35;
 
+/** A candidate is named before its round's record knows it, and version 0 before it is pushed. */
+const YOUNG_MS = 3_600_000;
+
 export class AdapterStore {
   readonly #folder: string;
 
@@ -69,11 +72,14 @@ export class AdapterStore {
     }
   }
 
-  /** Removes every file but these; anything else can be fetched or made again. */
-  async prune(keep: ReadonlySet<string>): Promise<void> {
+  /** Removes every file but these and young ones, which somebody is about to need; anything else can be fetched again. */
+  async prune(keep: ReadonlySet<string>, nowMs: number): Promise<void> {
     const names = new Set([...keep].map((digest) => `${digest.replace(/^sha256:/, "")}.safetensors`));
     for (const name of await readdir(this.#folder)) {
-      if (name.endsWith(".safetensors") && !names.has(name)) await rm(join(this.#folder, name), { force: true });
+      if (!name.endsWith(".safetensors") || names.has(name)) continue;
+      const file = join(this.#folder, name);
+      const { mtimeMs } = await stat(file);
+      if (nowMs - mtimeMs > YOUNG_MS) await rm(file, { force: true });
     }
   }
 }

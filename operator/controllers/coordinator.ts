@@ -110,6 +110,8 @@ export class OperatorCoordinator implements Coordinator {
       this.#context.metrics.contribution("received");
       this.#context.metrics.bytes("up", manifest.byteLength);
     }
+    // It was counted, the receipt was lost, and the round has ended since: the file came for the receipt only.
+    if (isTerminal(record)) await this.#context.spool.remove(contribution.root);
     this.#wakeRound(record.name);
   }
 

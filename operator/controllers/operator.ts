@@ -78,6 +78,8 @@ export async function startOperator(options: OperatorOptions): Promise<RunningOp
     const registry = createRegistry({ version: options.version, process: "operator" });
     const health = new Health();
     const metrics = kubeMetrics(registry);
+    let isServing = false;
+    health.addReady("servers", () => (isServing ? undefined : "agents cannot connect yet"));
     const telemetry = await serveTelemetry(config.metrics.address, { health, registry });
     stops.push(() => telemetry.close());
     const client = new KubeClient({
@@ -189,7 +191,7 @@ export async function startOperator(options: OperatorOptions): Promise<RunningOp
     stops.push(() => enrolment.stop());
     for (const controller of Object.values(built)) controller.start();
     wake.connect();
-    health.addReady("servers", () => undefined);
+    isServing = true;
     log.info({ agents: coordination.port, enrolment: enrolment.port }, "operator is ready");
     return { ports: { agents: coordination.port, enrolment: enrolment.port, metrics: telemetry.port }, stop };
   } catch (error) {

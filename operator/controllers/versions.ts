@@ -54,6 +54,15 @@ export class Versions {
     this.#active.set(federation, active);
   }
 
+  /** The Federation is gone: whoever takes its name finds what AdapterVersions there are. */
+  async forget(federation: string): Promise<void> {
+    if (this.#active.delete(federation)) await this.#journal.commit([{ remove: { space: SPACE, key: federation } }]);
+  }
+
+  federations(): string[] {
+    return [...this.#active.keys()];
+  }
+
   /** The number that belongs to this round, for good. */
   async numberFor(federation: string, roundUid: string): Promise<number> {
     const key = `${federation}/${roundUid}`;

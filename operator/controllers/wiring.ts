@@ -70,6 +70,8 @@ export class Wake {
       for (const version of this.#context.objects.versionsOf(federation))
         this.#controllers().adapterVersion.enqueue(version.metadata.name);
     });
+    // What was deleted while nobody looked.
     for (const record of this.#desk.all()) this.round(record.name);
+    for (const name of this.#context.versions.federations()) this.federation(name);
   }
 }

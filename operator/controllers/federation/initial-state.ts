@@ -19,7 +19,8 @@ const known = new WeakMap<Context, Map<string, Known>>();
 
 export function initialState(context: Context, federation: Federation): InitialState {
   const { name, uid, generation } = federation.metadata;
-  if (context.versions.active(name)) return { kind: "ready" };
+  const active = context.versions.active(name);
+  if (active) return inheritable(context, federation, active.version);
   const found = known.get(context)?.get(uid);
   return found && found.generation === generation ? found.state : { kind: "making" };
 }
@@ -28,4 +29,14 @@ export function noteInitialState(context: Context, federation: Federation, state
   const states = known.get(context) ?? new Map<string, Known>();
   known.set(context, states);
   states.set(federation.metadata.uid, { generation: federation.metadata.generation, state });
+}
+
+/** Versions outlive their Federation (no owner): one of the same name goes on from them, if they are of the same kind. */
+function inheritable(context: Context, federation: Federation, version: number): InitialState {
+  const { name } = federation.metadata;
+  const spec = context.objects.versionsOf(name).find((found) => found.spec.version === version)?.spec;
+  const { baseModel, adapter } = federation.spec;
+  if (!spec || (spec.baseModel.digest === baseModel.digest && spec.rank === adapter.rank)) return { kind: "ready" };
+  const problem = `AdapterVersion ${name}-v${version} has another base model or rank; delete the AdapterVersions of the former Federation ${name}, or choose another name`;
+  return { kind: "failed", problem };
 }

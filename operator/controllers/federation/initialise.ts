@@ -12,6 +12,7 @@ import { formatAdapterConfig, PeftFault, tensorTable } from "../../publish/peft.
 import { pushAdapter } from "../../publish/push-adapter.ts";
 import { copyAsFloat32, openSafetensors } from "../../publish/safetensors.ts";
 import { SafetensorsFault } from "../../publish/safetensors-header.ts";
+import { shapeProblem } from "../adapter-shape.ts";
 import { writeAdapterVersion } from "../adapter-version/write.ts";
 import type { Context } from "../context.ts";
 import type { Effects } from "../effects.ts";
@@ -115,20 +116,8 @@ async function checkAdapter(file: string, federation: Federation): Promise<void>
   const { rank, targetModules } = federation.spec.adapter;
   await using adapter = await openSafetensors(file);
   const table = tensorTable(adapter.header.tensors, rank);
-  const modules = new Set(
-    table.map(
-      ({ name }) =>
-        name
-          .replace(/\.lora_[AB]\.weight$/, "")
-          .split(".")
-          .at(-1)!,
-    ),
-  );
-  const missing = targetModules.filter((wanted) => !modules.has(wanted.split(".").at(-1)!));
-  if (missing.length > 0)
-    throw new InitialAdapterFault(
-      `version 0 has no weights for targetModules ${missing.join(", ")}; check their names`,
-    );
+  const problem = shapeProblem(table, targetModules);
+  if (problem) throw new InitialAdapterFault(`version 0: ${problem}`);
   for (const tensor of adapter.header.tensors)
     for await (const { values } of adapter.chunks(tensor))
       if (countNonFinite(values) > 0)

@@ -39,6 +39,7 @@ export class FederationReconciler {
     const read = context.objects.federation(name);
     if (read.kind === "invalid")
       context.log.error({ federation: name, problem: read.problem }, "federation cannot be read");
+    if (read.kind === "absent") await this.#bury(name);
     if (read.kind !== "there" || read.object.metadata.deletionTimestamp) return DONE;
     const federation = read.object;
     const againMs = await this.#initial(federation);
@@ -52,18 +53,25 @@ export class FederationReconciler {
   }
 
   async #initial(federation: Federation): Promise<number | undefined> {
-    const before = initialState(this.#modules.context, federation);
-    if (before.kind === "ready") return undefined;
+    const { context } = this.#modules;
+    const before = initialState(context, federation);
+    if (before.kind === "ready" || context.versions.active(federation.metadata.name)) return undefined;
     const { state, againMs } = await initialise(this.#modules, federation);
-    noteInitialState(this.#modules.context, federation, state);
+    noteInitialState(context, federation, state);
     if (state.kind !== before.kind) this.#wakeRounds(federation.metadata.name);
     if (state.kind === "failed" && before.kind !== "failed")
-      this.#modules.context.events.record(federation, {
+      context.events.record(federation, {
         type: "Warning",
         reason: "InitialiseFailed",
         note: state.problem,
       });
     return state.kind === "failed" ? LOOK_AGAIN_MS : againMs;
+  }
+
+  /** Its AdapterVersions stay, and speak for themselves from now on. */
+  async #bury(name: string): Promise<void> {
+    if (!this.#desk.open().some((record) => record.federation === name))
+      await this.#modules.context.versions.forget(name);
   }
 
   #observe(federation: Federation, created: number): FederationWorld {

@@ -1,6 +1,7 @@
 /** Gathers what decide() is told: objects from the caches, who is connected, and how far this process's own work has come. */
 import { type FederationRound, isTerminal as isTerminalPhase } from "../../api/federation-round.ts";
 import { effectiveSettings } from "../../api/merge.ts";
+import { isKubeFault } from "../../kube/faults.ts";
 import { PublishFault } from "../../publish/fault.ts";
 import { isTerminal, type RoundRecord } from "../../round/record.ts";
 import type { FederationView, PlanResult, PublishResult, World } from "../../round/world.ts";
@@ -87,8 +88,10 @@ function revoked(context: Context, record: RoundRecord): Set<string> {
 function planResult(result: Result<PlanResult> | undefined): PlanResult | undefined {
   if (!result) return undefined;
   if (result.kind === "done") return result.value;
-  const retry = result.error instanceof PublishFault && result.error.transient;
-  return { kind: "failed", problem: problemOf(result.error), retry };
+  const { error } = result;
+  const passes = isKubeFault(error, "Unreachable", "Timeout", "ServerError", "TooManyRequests");
+  const retry = passes || (error instanceof PublishFault && error.transient);
+  return { kind: "failed", problem: problemOf(error), retry };
 }
 
 function candidateResult(result: Result<CandidateFile> | undefined): World["candidate"] {

@@ -7,7 +7,7 @@ import type { Condition } from "../../api/conditions.ts";
 import type { FederationRound, FederationRoundStatus } from "../../api/federation-round.ts";
 import { FEDERATION_ROUNDS } from "../../kube/resources.ts";
 import { isOut } from "../../round/participants.ts";
-import type { RoundRecord } from "../../round/record.ts";
+import { isTerminal, type RoundRecord } from "../../round/record.ts";
 import { isProgressOnly } from "../../round/reports.ts";
 import type { Context } from "../context.ts";
 import { statusOf } from "./status.ts";
@@ -38,6 +38,8 @@ export class RoundReporter {
     const nowMs = this.#context.now();
     const last = this.#written.get(uid);
     if (last?.record === record) return undefined;
+    // After a restart: history is not written again.
+    if (!last && isTerminal(record) && round.status.phase === record.phase) return undefined;
     if (last && isProgressOnly(last.record, record)) {
       const dueMs = last.atMs + (nowMs - lastPhaseMs(record) < QUICK_FOR_MS ? PROGRESS_QUICK_MS : PROGRESS_MS);
       if (nowMs < dueMs) return dueMs;

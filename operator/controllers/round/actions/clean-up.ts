@@ -15,7 +15,7 @@ export async function cleanUp(context: Context, workplace: Workplace, record: Ro
   if (workplace.desk.open().length === 0)
     for (const { root } of await context.spool.list()) await context.spool.remove(root);
   await context.journal.commit(planRemovals(record.uid));
-  await context.adapters.prune(await wanted(context, workplace));
+  await context.adapters.prune(await wanted(context, workplace), context.now());
 }
 
 /** What an open round may still read, and the adapters that the next rounds start from. */

@@ -11,6 +11,7 @@ import type { RoundRecord } from "../../../round/record.ts";
 import type { PlanResult, Terms } from "../../../round/world.ts";
 import { signPlan } from "../../../transport/plan.ts";
 import { generateRoundKeys, sealedLength } from "../../../transport/sealing.ts";
+import { shapeProblem } from "../../adapter-shape.ts";
 import { type Context, federationId } from "../../context.ts";
 import { repositoryOf } from "../../registry.ts";
 import { candidatesOf, identityOf } from "../../selector.ts";
@@ -31,6 +32,8 @@ export async function makePlan(context: Context, record: RoundRecord, settings: 
   const repository = () => repositoryOf(context.client, context.config.namespace, settings.publish.oci);
   const file = await context.adapters.ensure(parent, repository);
   const tensors = await tableOf(file.file, settings.adapter.rank);
+  const problem = shapeProblem(tensors, settings.adapter.targetModules);
+  if (problem) throw new Error(`${parent.name}: ${problem}; targetModules cannot change once there is a version`);
   const keys = await generateRoundKeys();
   const number = await nextNumber(context, record.federation);
   const plan = planSchema.parse({

@@ -1,0 +1,56 @@
+import { describe, expect, test } from "vitest";
+import { federationRoundSchema } from "../../api/federation-round.ts";
+import { decide } from "../../round/decide.ts";
+import { pending, publishing, T0, training, world } from "../../round/testing/worlds.ts";
+import { statusOf } from "./status.ts";
+
+const at = { generation: 1, nowMs: T0 };
+const condition = (status: ReturnType<typeof statusOf>, type: string) =>
+  status.conditions?.find((c) => c.type === type);
+
+describe("the status of a round", () => {
+  test("while it trains, it shows who does what and nothing of steps that were not reached", () => {
+    const record = training("Training", "Contributed", "Failed");
+    const status = statusOf(record, [], at);
+    expect(status).toMatchObject({
+      phase: "Training",
+      contributions: "1/3",
+      counts: { Training: 1, Contributed: 1, Failed: 1 },
+    });
+    expect(status.participants?.map((p) => p.name)).toEqual(["cy", "ann", "ben"]); // who needs a person first
+    expect(status.conditions?.map((c) => c.type)).toEqual(["Planned", "Succeeded", "Reconciling"]);
+    expect(condition(status, "Succeeded")).toMatchObject({ status: "Unknown", reason: "Training" });
+  });
+
+  test("while it waits, it says for what", () => {
+    const { record } = decide(pending(), world({ earlier: "fed-r0" }));
+    const status = statusOf(record, [], at);
+    expect(condition(status, "Reconciling")).toMatchObject({
+      reason: "EarlierRound",
+      message: "fed-r0 of the same federation has not ended",
+    });
+  });
+
+  test("when it failed, every step that was not reached says why, and it is stalled", () => {
+    const { record } = decide(training("Refused", "Failed", "Training"), world());
+    const status = statusOf(record, [], at);
+    expect(condition(status, "Published")).toMatchObject({ status: "False", reason: "QuorumLost" });
+    expect(condition(status, "Stalled")).toMatchObject({ status: "True", reason: "QuorumLost" });
+    expect(condition(status, "Reconciling")).toBeUndefined();
+  });
+
+  test("a condition keeps its transition time as long as its status stays", () => {
+    const record = training("Training", "Training", "Training");
+    const first = statusOf(record, [], at);
+    const later = statusOf(record, first.conditions!, { generation: 1, nowMs: T0 + 60_000 });
+    expect(later.conditions).toEqual(first.conditions);
+  });
+
+  test("all of it fits the schema that the API server checks", () => {
+    const published = { version: 1, digest: `sha256:${"d".repeat(64)}`, reference: "r@d" };
+    for (const record of [pending(), training("Invited", "Lost"), { ...publishing(), published }]) {
+      const status = federationRoundSchema.shape.status.parse(statusOf(record, [], at));
+      expect(status.phase).toBe(record.phase);
+    }
+  });
+});
