@@ -12,7 +12,7 @@ import { createServer, type Server } from "node:https";
 import type { AddressInfo } from "node:net";
 import { pipeline } from "node:stream/promises";
 import { digestHex, type Progress, progressSchema, type Result, resultSchema, type Task } from "./task.ts";
-import { openTaskAuthority, SERVING_MS } from "./task-authority.ts";
+import { openTaskAuthority } from "./task-authority.ts";
 import { receiveFile, receiveJson, TaskFault } from "./task-body.ts";
 
 /** Results are a few hundred bytes; room for fields of later trainers. */
@@ -21,6 +21,9 @@ const PROGRESS_LIMIT_BYTES = 4 * 1024;
 const HEADERS_TIMEOUT_MS = 15_000;
 /** The longest one request may take: an adapter of gigabytes over a cluster's own network. */
 const REQUEST_TIMEOUT_MS = 15 * 60_000;
+
+/** The authority answers with the certificate it has until half of its life is over. */
+const RENEWAL_LOOK_MS = 12 * 3_600_000;
 
 export interface TaskWork {
   /** Random, 32 bytes in base64url: `newTaskToken()`. Whoever shows it is the trainer of this task. */
@@ -96,7 +99,7 @@ export async function startTaskServer(options: TaskServerOptions): Promise<TaskS
       (fresh) => server.setSecureContext({ key: fresh.keyPem, cert: fresh.certPem, minVersion: "TLSv1.2" }),
       (error: unknown) => options.log?.warn({ err: error }, "task certificate not renewed; the old one goes on"),
     );
-  }, SERVING_MS / 2);
+  }, RENEWAL_LOOK_MS);
   renewal.unref();
 
   return {

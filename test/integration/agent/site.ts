@@ -51,7 +51,7 @@ export class Site {
   readonly kubelet: TestKubelet;
   readonly folder: string;
   readonly keys: Awaited<ReturnType<typeof generateRoundKeys>>;
-  readonly #config: ReturnType<typeof agentConfigSchema.parse>;
+  readonly config: ReturnType<typeof agentConfigSchema.parse>;
   parent = { sha256: "", byteLength: 0 };
   #running: RunningAgent | undefined;
   #process: ChildProcess | undefined;
@@ -69,7 +69,7 @@ export class Site {
     this.folder = parts.folder;
     this.keys = parts.keys;
     this.kubelet = new TestKubelet(parts.api.client, parts.namespace);
-    this.#config = agentConfigSchema.parse({
+    this.config = agentConfigSchema.parse({
       namespace: parts.namespace,
       dataDir: join(parts.folder, "data"),
       invitation: join(parts.folder, "invitation.json"),
@@ -111,7 +111,7 @@ export class Site {
   }
 
   async startAgent(): Promise<void> {
-    this.#running = await startAgent(this.#config, {
+    this.#running = await startAgent(this.config, {
       credentials: fromKubeconfig(this.kubeconfig),
       instance: "rondo-agent-0",
       version: "0.1.0",
@@ -126,10 +126,11 @@ export class Site {
   /** In a process of its own, which can be killed at any instruction. */
   async startAgentProcess(): Promise<void> {
     const config = join(this.folder, "agent.json");
-    await writeFile(config, JSON.stringify(this.#config));
-    this.#process = spawn(process.execPath, [join(import.meta.dirname, "agent-process.ts"), config, this.kubeconfig], {
-      stdio: ["ignore", "pipe", "inherit"],
-    });
+    await writeFile(config, JSON.stringify(this.config));
+    const script = join(import.meta.dirname, "agent-process.ts");
+    // It ends with the test process, however that ends.
+    const command = ["--pdeathsig", "KILL", process.execPath, script, config, this.kubeconfig];
+    this.#process = spawn("setpriv", command, { stdio: ["ignore", "pipe", "inherit"] });
     for await (const line of createInterface({ input: this.#process.stdout! })) {
       if (!line.includes("tasksPort")) continue;
       this.#handle = JSON.parse(line) as Handle;
