@@ -23,6 +23,10 @@ const meanings: Record<number, { reason: string; message: string }> = {
     message: "the base model at the site has another digest than the plan asks for",
   },
   70: { reason: "TrainingDiverged", message: "training diverged: the loss is no longer a finite number" },
+  76: {
+    reason: "DeliveryRefused",
+    message: "the agent refused what the trainer handed back; the trainer's log at the site says why",
+  },
   77: { reason: "PrivacyBudgetSpent", message: "the site's privacy budget forbids this training" },
 };
 
