@@ -64,3 +64,21 @@ test("stop waits for what runs", async () => {
   await effects.stop();
   expect(ended).toBe(true);
 });
+
+test("an abort does not cover up what an earlier try met", async () => {
+  const effects = new Effects(
+    () => {},
+    () => 5,
+  );
+  effects.start("r1", "push", () => Promise.reject(new Error("down")));
+  await settled();
+  effects.start(
+    "r1",
+    "push",
+    (signal) => new Promise((_, reject) => signal.addEventListener("abort", () => reject(signal.reason))),
+  );
+  effects.abort("r1", "push");
+  await settled();
+  expect(effects.isRunning("r1", "push")).toBe(false);
+  expect(effects.result("r1", "push")).toMatchObject({ error: new Error("down") });
+});

@@ -71,7 +71,9 @@ export class Effects {
 
   #end(key: string, slot: Slot, result: Result<unknown>): void {
     slot.running = false;
-    slot.result = result;
+    // What an earlier try met says more than that this one was aborted.
+    const isNews = result.kind === "done" || !slot.abort.signal.aborted || slot.result === undefined;
+    if (isNews) slot.result = result;
     // What was forgotten meanwhile wakes nobody.
     if ([...(this.#slots.get(key)?.values() ?? [])].includes(slot)) this.#wake(key);
   }

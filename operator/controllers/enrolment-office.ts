@@ -79,13 +79,15 @@ export class OperatorEnrolmentOffice implements EnrolmentOffice {
     if (participant.spec.suspended) throw new TransportFault("Suspended", `Participant "${name}" is suspended`);
     const token = Buffer.from(tokenSha256).toString("hex");
     const key = `${participant.metadata.uid}/${token}`;
+    // The enrolment too: when it was raised because a key was stolen, the thief has that key's token as well.
+    const use = Buffer.from(`${participant.spec.enrolment} ${Buffer.from(identity).toString("base64")}`);
     const owner = await this.#context.journal.get(USES, key);
-    if (!owner) await this.#firstUse(participant, token, key, identity);
-    else if (!Buffer.from(owner).equals(Buffer.from(identity))) throw used();
+    if (!owner) await this.#firstUse(participant, token, key, use);
+    else if (!use.equals(owner)) throw used();
     await this.#writeIdentity(participant, Buffer.from(identity).toString("base64"));
   }
 
-  async #firstUse(participant: Participant, token: string, key: string, identity: Uint8Array): Promise<void> {
+  async #firstUse(participant: Participant, token: string, key: string, use: Buffer): Promise<void> {
     const annotations = participant.metadata.annotations ?? {};
     const expected = annotations[JOIN_TOKEN_HASH_ANNOTATION];
     if (!expected || !sameText(expected, token))
@@ -94,11 +96,11 @@ export class OperatorEnrolmentOffice implements EnrolmentOffice {
     if (!(this.#context.now() < expiresMs))
       throw new TransportFault("TokenExpired", "this join token has expired; ask for another invitation");
     try {
-      await this.#context.journal.commit([{ insert: { space: USES, key, value: identity } }]);
+      await this.#context.journal.commit([{ insert: { space: USES, key, value: use } }]);
     } catch (error) {
       if (!(error instanceof JournalFault) || error.code !== "Exists") throw error;
       const owner = await this.#context.journal.get(USES, key);
-      if (!owner || !Buffer.from(owner).equals(Buffer.from(identity))) throw used();
+      if (!owner || !use.equals(owner)) throw used();
     }
   }
 
@@ -125,7 +127,7 @@ export class OperatorEnrolmentOffice implements EnrolmentOffice {
 }
 
 function used(): TransportFault {
-  return new TransportFault("TokenUsed", "this join token was used by another site; ask for another invitation");
+  return new TransportFault("TokenUsed", "this join token was used before; ask for another invitation");
 }
 
 /** In constant time: the length is public, the content is what an attacker would guess at. */

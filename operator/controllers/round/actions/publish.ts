@@ -3,6 +3,7 @@
  * Idempotent: number, files and manifest are the same in every try, so that the registry already has what an earlier try sent.
  */
 import { adapterVersionName } from "../../../api/adapter-version.ts";
+import { PublishFault } from "../../../publish/fault.ts";
 import { formatAdapterConfig } from "../../../publish/peft.ts";
 import { pushAdapter } from "../../../publish/push-adapter.ts";
 import type { RoundRecord } from "../../../round/record.ts";
@@ -35,6 +36,7 @@ export async function publishCandidate(
   };
   const pushed = await pushAdapter(repository, files, lineage).catch((error: unknown) => {
     context.metrics.pushed("failed", seconds());
+    if (signal.aborted) throw new PublishFault("RegistryUnreachable", `${repository.name} did not take it in time`);
     throw error;
   });
   context.metrics.pushed("published", seconds());
