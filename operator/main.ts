@@ -68,5 +68,6 @@ program
 
 program.parseAsync().catch((error: unknown) => {
   process.stderr.write(`rondo: ${error instanceof Error ? error.message : String(error)}\n`);
-  process.exitCode = 1;
+  // What failed half-way may have left sockets behind that would keep the process.
+  process.exit(1);
 });

@@ -14,6 +14,8 @@ export const APPLY_GRACE_MS = 10_000;
 /** A little more than the initialise Job's own limit (controllers/federation), so that its sentence is the one that is read. */
 export const INITIALISE_LIMIT_MS = 35 * 60_000;
 
+const EARLIER = "EarlierRound";
+
 export function followPending(record: RoundRecord, world: World): Decision {
   if (world.federation.kind === "unknown")
     return waitOrFail(record, world, { code: "FederationNotFound", federation: record.federation }, APPLY_GRACE_MS);
@@ -51,14 +53,20 @@ function tooFew(federation: Extract<FederationView, { kind: "known" }>): RoundFa
 
 function waitForEarlier(record: RoundRecord, world: World, earlier: string): Decision {
   const message = `${earlier} of the same federation has not ended`;
-  return { record: { ...record, waiting: { for: "EarlierRound", message, sinceMs: world.nowMs } }, actions: [] };
+  return { record: waitingFor(record, { for: EARLIER, message, sinceMs: world.nowMs }), actions: [] };
 }
 
 /** The clock runs on when one reason follows another, so that a world that flickers cannot hold a round for ever. */
 function waitOrFail(record: RoundRecord, world: World, fault: RoundFault, limitMs: number): Decision {
-  const before = record.waiting?.for === "EarlierRound" ? undefined : record.waiting;
+  const before = record.waiting?.for === EARLIER ? undefined : record.waiting;
   const sinceMs = before?.sinceMs ?? world.nowMs;
   if (world.nowMs >= sinceMs + limitMs) return fail(record, fault, world.nowMs);
   const waiting = { for: fault.code, message: outcomeOf(fault).message, sinceMs };
-  return { record: { ...record, waiting }, actions: [], lookAgainAtMs: sinceMs + limitMs };
+  return { record: waitingFor(record, waiting), actions: [], lookAgainAtMs: sinceMs + limitMs };
+}
+
+/** The very same record when nothing is new: it is not written again. */
+function waitingFor(record: RoundRecord, waiting: NonNullable<RoundRecord["waiting"]>): RoundRecord {
+  const { waiting: before } = record;
+  return before?.for === waiting.for && before.message === waiting.message ? record : { ...record, waiting };
 }

@@ -36,11 +36,20 @@ export function isOpen(record: RoundRecord): boolean {
   return record.phase === "Training" || record.phase === "Aggregating";
 }
 
-/** Only what a person watches has changed: it needs no fsync and no hurry. */
+/** Only what a person watches has changed: it needs no fsync and no hurry. Records share what did not change, so this is cheap. */
 export function isProgressOnly(before: RoundRecord, after: RoundRecord): boolean {
-  const key = (r: RoundRecord) =>
-    JSON.stringify({ ...r, participants: r.participants.map((p) => ({ ...p, progress: 0 })) });
-  return key(before) === key(after);
+  const fields = Object.keys({ ...before, ...after }) as Array<keyof RoundRecord>;
+  if (fields.some((field) => field !== "participants" && before[field] !== after[field])) return false;
+  return (
+    before.participants.length === after.participants.length &&
+    before.participants.every((was, i) => differsInProgress(was, after.participants[i]!))
+  );
+}
+
+function differsInProgress(was: RoundParticipant, is: RoundParticipant): boolean {
+  if (was === is) return true;
+  const fields = Object.keys({ ...was, ...is }) as Array<keyof RoundParticipant>;
+  return fields.every((field) => field === "progress" || was[field] === is[field]);
 }
 
 function afterReport(now: RoundParticipant, report: Report, nowMs: number): RoundParticipant {

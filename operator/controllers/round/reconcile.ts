@@ -47,7 +47,7 @@ export class RoundReconciler {
     const known = desk.get(round.metadata.uid);
     if (!known && (isTerminalPhase(round.status.phase) || round.metadata.deletionTimestamp))
       return this.#release(round);
-    if (!known && !(await this.#hold(round))) return again(100);
+    if (!known) await this.#hold(round);
     const record = known ?? (await desk.begin(identityOf(round), this.#context.now()));
     return this.#follow(round, record);
   }
@@ -84,14 +84,12 @@ export class RoundReconciler {
     }
   }
 
-  /** @returns false when the object is not as we saw it; look again */
-  async #hold(round: FederationRound): Promise<boolean> {
+  async #hold(round: FederationRound): Promise<void> {
     const { name, namespace, resourceVersion, finalizers = [] } = round.metadata;
-    if (finalizers.includes(FINALIZER)) return true;
+    if (finalizers.includes(FINALIZER)) return;
     const patch = { metadata: { resourceVersion, finalizers: [...finalizers, FINALIZER] } };
     const written = await this.#context.client.patchMerge(FEDERATION_ROUNDS, { name, namespace }, patch);
     this.#context.caches.rounds.put(written);
-    return true;
   }
 
   async #release(stale: FederationRound): Promise<Result> {

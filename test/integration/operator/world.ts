@@ -55,6 +55,7 @@ export class TestWorld {
   readonly folder: string;
   readonly players: Player[] = [];
   taskPort = 0;
+  metricsUrl = "";
   #stopOperator: (() => Promise<unknown>) | undefined;
   #configFile = "";
   #child: ChildProcess | undefined;
@@ -108,6 +109,7 @@ export class TestWorld {
       },
     });
     this.#stopOperator = () => operator.stop();
+    this.metricsUrl = `http://127.0.0.1:${operator.ports.metrics}`;
   }
 
   /** As a program, which a test can kill. */
