@@ -17,8 +17,30 @@ const mayImport: Record<string, readonly string[]> = {
   transport: ["journal", "round", "telemetry", "threads.ts"],
   publish: ["aggregation", "telemetry"],
   trainer: ["api", "kube", "publish", "telemetry"],
-  agent: ["aggregation", "api", "journal", "kube", "publish", "round", "telemetry", "threads.ts", "trainer", "transport"],
-  controllers: ["aggregation", "api", "journal", "kube", "publish", "round", "telemetry", "threads.ts", "trainer", "transport"],
+  agent: [
+    "aggregation",
+    "api",
+    "journal",
+    "kube",
+    "publish",
+    "round",
+    "telemetry",
+    "threads.ts",
+    "trainer",
+    "transport",
+  ],
+  controllers: [
+    "aggregation",
+    "api",
+    "journal",
+    "kube",
+    "publish",
+    "round",
+    "telemetry",
+    "threads.ts",
+    "trainer",
+    "transport",
+  ],
   cli: ["agent", "api", "controllers", "kube", "telemetry", "transport"],
   "main.ts": ["agent", "cli", "controllers", "telemetry"],
   "threads.ts": [],
@@ -31,8 +53,7 @@ const sources = readdirSync(root, { recursive: true, encoding: "utf8" })
   .filter((file) => file.endsWith(".ts") && !file.endsWith(".test.ts") && !/(^|\/)(testing|generate)\//.test(file))
   .map((file) => ({ file, folder: file.split(sep)[0]!, text: readFileSync(join(root, file), "utf8") }));
 
-const importsOf = (text: string) =>
-  [...text.matchAll(/(?:from|import)\s*\(?\s*"([^"]+)"/g)].map((match) => match[1]!);
+const importsOf = (text: string) => [...text.matchAll(/(?:from|import)\s*\(?\s*"([^"]+)"/g)].map((match) => match[1]!);
 
 test("every folder of operator/ has an import rule", () => {
   expect(sources.map(({ folder }) => folder).filter((folder) => !(folder in mayImport))).toEqual([]);
