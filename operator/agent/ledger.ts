@@ -5,7 +5,7 @@
  * Does not: decide (policy.ts, assignment.ts).
  */
 import { randomInt } from "node:crypto";
-import type { Journal, Write } from "../journal/journal.ts";
+import { type Journal, JournalFault, type Write } from "../journal/journal.ts";
 import { type Plan, planSchema } from "../round/plan.ts";
 import type { Seen } from "./policy.ts";
 import { type Assignment, assignmentKey, assignmentSchema, hasEnded } from "./record.ts";
@@ -19,8 +19,15 @@ const SEED_LIMIT = 2 ** 48 - 1;
 export class Ledger {
   readonly #journal: Journal;
 
+  #broken: string | undefined;
+
   constructor(journal: Journal) {
     this.#journal = journal;
+  }
+
+  /** Why nothing can be written any more, where a new process may help; a full disk is waited out. */
+  get broken(): string | undefined {
+    return this.#broken;
   }
 
   async seen(work: { federation: string; round: number; attempt: number }): Promise<Seen> {
@@ -38,7 +45,7 @@ export class Ledger {
     const kept = await this.#journal.get(SPACE.seeds, key);
     if (kept) return Number(Buffer.from(kept).toString("utf8"));
     const seed = randomInt(SEED_LIMIT);
-    await this.#journal.commit([{ insert: { space: SPACE.seeds, key, value: bytes(String(seed)) } }]);
+    await this.#commit([{ insert: { space: SPACE.seeds, key, value: bytes(String(seed)) } }]);
     return seed;
   }
 
@@ -46,7 +53,7 @@ export class Ledger {
   async begin(assignment: Assignment, planBytes: Uint8Array, highestRound: number): Promise<void> {
     const key = assignmentKey(assignment);
     const round = Math.max(assignment.round, highestRound);
-    await this.#journal.commit([
+    await this.#commit([
       { insert: { space: SPACE.assignments, key, value: encode(assignment) } },
       { put: { space: SPACE.plans, key, value: planBytes } },
       { put: { space: SPACE.rounds, key: assignment.federation, value: bytes(String(round)) } },
@@ -55,7 +62,7 @@ export class Ledger {
   }
 
   async save(assignment: Assignment): Promise<void> {
-    await this.#journal.commit([
+    await this.#commit([
       { put: { space: SPACE.assignments, key: assignmentKey(assignment), value: encode(assignment) } },
     ]);
   }
@@ -74,6 +81,16 @@ export class Ledger {
     return value && planSchema.parse(JSON.parse(Buffer.from(value).toString("utf8")));
   }
 
+  async #commit(writes: Write[]): Promise<void> {
+    try {
+      await this.#journal.commit(writes);
+    } catch (error) {
+      const isPassing = error instanceof JournalFault && (error.code === "Exists" || error.code === "DiskFull");
+      if (!isPassing) this.#broken = error instanceof Error ? error.message : String(error);
+      throw error;
+    }
+  }
+
   async #forget(federation: string): Promise<void> {
     const all = await this.#journal.entries(SPACE.assignments, `${federation}#`);
     const old = all.slice(0, Math.max(0, all.length - KEPT_ASSIGNMENTS)).filter(({ value }) => {
@@ -81,7 +98,7 @@ export class Ledger {
       return hasEnded(assignment) && assignment.told && assignment.cleaned;
     });
     if (old.length === 0) return;
-    await this.#journal.commit(
+    await this.#commit(
       old.flatMap(({ key, value }): Write[] => {
         const { round } = decode(value);
         return [

@@ -13,9 +13,9 @@ export interface OperatorLink {
   fail(assignment: Assignment, failure: { reason: string; message: string }): Promise<void>;
   /** The newest counts; lost while disconnected, then sent again. */
   status(assignment: Assignment, report: TrainerReport): void;
-  /** Into `file`, verified by its digest and synced; what is there already is not fetched again. */
+  /** Into `file`, verified by its digest and synced; what is there already is not fetched again. @throws OperatorFault when there is no such adapter for this site */
   fetchAdapter(adapter: AdapterRequest): Promise<void>;
-  /** Resolves with the operator's signed receipt checked. @throws UploadRefused when it will never take this upload */
+  /** Resolves with the operator's signed receipt checked. @throws OperatorFault when it will never take this upload */
   upload(assignment: Assignment, file: string, signal: AbortSignal): Promise<void>;
 }
 
@@ -41,9 +41,9 @@ export class NotWanted extends Error {
   }
 }
 
-/** The operator does not take this contribution, and asking again will not help. */
-export class UploadRefused extends Error {
-  override readonly name = "UploadRefused";
+/** The operator does not take this contribution, or does not have this adapter, and asking again will not help. */
+export class OperatorFault extends Error {
+  override readonly name = "OperatorFault";
   readonly reason: string;
   constructor(reason: string, message: string) {
     super(message);

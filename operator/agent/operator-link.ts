@@ -8,7 +8,7 @@ import { TransportFault } from "../transport/faults.ts";
 import type { Work } from "../transport/generated/rondo.v1.ts";
 import { manifestOf } from "../transport/upload-client.ts";
 import type { TrainerReport } from "./assignment.ts";
-import { type AdapterRequest, type NamedWork, NotWanted, type OperatorLink, UploadRefused } from "./link.ts";
+import { type AdapterRequest, type NamedWork, NotWanted, OperatorFault, type OperatorLink } from "./link.ts";
 import type { Assignment } from "./record.ts";
 
 export class ClientLink implements OperatorLink {
@@ -52,7 +52,12 @@ export class ClientLink implements OperatorLink {
 
   async fetchAdapter({ federation, digest, byteLength, file, signal }: AdapterRequest): Promise<void> {
     const raw = Buffer.from(digest.replace("sha256:", ""), "hex");
-    await this.#client.download(raw, file, { federation, expectedBytes: byteLength, signal });
+    try {
+      await this.#client.download(raw, file, { federation, expectedBytes: byteLength, signal });
+    } catch (error) {
+      if (isFinal(error)) throw new OperatorFault(error.code, error.message);
+      throw error;
+    }
   }
 
   async upload(assignment: Assignment, file: string, signal: AbortSignal): Promise<void> {
@@ -60,7 +65,7 @@ export class ClientLink implements OperatorLink {
     try {
       await this.#client.upload(manifest, file, { signal });
     } catch (error) {
-      if (isFinal(error)) throw new UploadRefused(error.code, error.message);
+      if (isFinal(error)) throw new OperatorFault(error.code, error.message);
       throw error;
     }
   }

@@ -91,6 +91,7 @@ export async function startAgent(config: AgentConfig, parts: AgentParts): Promis
   const service = await taskService(kube, namespace, config.tasks.service);
   const journal = await openJournal(join(dataDir, "ledger.db"));
   const ledger = new Ledger(journal);
+  health.addLive("ledger", () => ledger.broken);
   const tasks = await startTaskServer({
     dataDir: join(dataDir, "tasks"),
     address: config.tasks.address,

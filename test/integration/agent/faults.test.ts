@@ -2,6 +2,7 @@
 import { afterEach, beforeAll, expect, test } from "vitest";
 import type { SitePolicy } from "../../../operator/agent/config.ts";
 import { tensors } from "../../../operator/agent/testing/plan.ts";
+import { JOBS } from "../../../operator/kube/resources.ts";
 import { type SharedApiServer, sharedApiServer } from "../shared-api-server.ts";
 import { participant, Site } from "./site.ts";
 
@@ -143,7 +144,6 @@ test("a Job that somebody deletes", async () => {
   site.send(site.plan());
   await site.kubelet.run(job);
   await site.until(() => site.said.includes("Training"), "Training");
-  const { JOBS } = await import("../../../operator/kube/resources.ts");
   await api.client.delete(JOBS, { namespace: site.namespace, name: job });
   expect(await failed()).toMatchObject({ reason: "JobDeleted" });
 });

@@ -1,8 +1,11 @@
 /** A round at one site: real API server and Job controller, real transport, real task API; the test is kubelet and trainer (site.ts). */
+import { mkdir, rm } from "node:fs/promises";
+import { join } from "node:path";
 import { afterEach, beforeAll, beforeEach, expect, test } from "vitest";
 import { askAgent } from "../../../operator/agent/local.ts";
 import type { RoundResult } from "../../../operator/agent/results.ts";
 import { tensors } from "../../../operator/agent/testing/plan.ts";
+import { JOBS, SECRETS, SERVICES } from "../../../operator/kube/resources.ts";
 import { type SharedApiServer, sharedApiServer } from "../shared-api-server.ts";
 import { participant, Site } from "./site.ts";
 
@@ -131,7 +134,6 @@ test("Jobs that belong to no round are deleted at the start, other people's Jobs
     "batch.kubernetes.io/controller-uid": undefined,
   };
   const template = { spec: made!.spec!.template.spec };
-  const { JOBS } = await import("../../../operator/kube/resources.ts");
   const make = (name: string, own: boolean) =>
     api.client.create(JOBS, {
       metadata: {
@@ -159,4 +161,31 @@ test("a plan of a later round is judged while an earlier one is still being work
   site.send(site.plan({ round: 2, roundName: "notes-r2", tensors }));
   await site.kubelet.pod(`notes-r2-${participant}-1`);
   expect(await site.kubelet.jobs()).toHaveLength(2);
+});
+
+test("at an uninstall Jobs, pods and task Secrets go with the agent's Service, and the identity stays", async () => {
+  await site.startAgent();
+  site.send(site.plan());
+  await site.kubelet.pod(job);
+  await site.stopAgent();
+  await api.client.delete(SERVICES, { namespace: site.namespace, name: "rondo-agent-tasks" });
+  await site.nothingLeft();
+  expect(await api.client.get(SECRETS, { namespace: site.namespace, name: "rondo-agent-identity" })).toBeDefined();
+});
+
+test("an agent that lost its volume keeps its identity, deletes the Job nobody knows any more, and works on in the next round", async () => {
+  await site.startAgent();
+  site.send(site.plan());
+  await site.kubelet.pod(job);
+  await site.stopAgent();
+  await rm(join(site.folder, "data"), { recursive: true });
+  await mkdir(join(site.folder, "data"));
+  await site.startAgent();
+  await site.nothingLeft();
+  const { planHash } = site.send(site.plan({ round: 2, roundName: "notes-r2" }));
+  const next = `notes-r2-${participant}-1`;
+  await site.kubelet.run(next);
+  expect(await (await site.trainer(next)).deliver(await site.adapter(() => 1.125))).toBe(204);
+  await contributed();
+  expect([...(await site.contribution(planHash)).values]).toEqual([0.125]);
 });

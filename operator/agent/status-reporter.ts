@@ -1,0 +1,46 @@
+/**
+ * What the operator is told while an assignment goes on: each change of state or reason at once, progress at most once a second (trainer.md;
+ * the operator writes it more rarely still).
+ */
+import type { JobObservation } from "../trainer/observe-job.ts";
+import { report, type TrainerReport } from "./assignment.ts";
+import type { OperatorLink } from "./link.ts";
+import type { Assignment } from "./record.ts";
+
+const PROGRESS_MS = 1_000;
+
+export class StatusReporter {
+  readonly #link: Pick<OperatorLink, "status">;
+  #progress: { step: number; steps: number };
+  #told: { report: TrainerReport; atMs: number } | undefined;
+
+  constructor(link: Pick<OperatorLink, "status">, steps: number) {
+    this.#link = link;
+    this.#progress = { step: 0, steps };
+  }
+
+  progressed(progress: { step: number; steps: number }): void {
+    this.#progress = { step: Math.min(progress.step, progress.steps), steps: progress.steps };
+  }
+
+  /** After a new connection: the operator may have missed what it was told last. */
+  forget(): void {
+    this.#told = undefined;
+  }
+
+  tell(assignment: Assignment, job: JobObservation | undefined, nowMs: number): void {
+    const next = report(assignment, job, this.#progress);
+    if (!next) return;
+    const told = this.#told?.report;
+    const isSame = told?.state === next.state && told.reason === next.reason && told.message === next.message;
+    if (isSame && told.step === next.step && told.steps === next.steps) return;
+    if (isSame && nowMs < (this.#told?.atMs ?? 0) + PROGRESS_MS) return;
+    this.#told = { report: next, atMs: nowMs };
+    this.#link.status(assignment, next);
+  }
+
+  /** When there is more to tell; Infinity: when something happens. */
+  get nextAtMs(): number {
+    return this.#told && this.#told.report.step !== this.#progress.step ? this.#told.atMs + PROGRESS_MS : Infinity;
+  }
+}
