@@ -21,7 +21,7 @@ export async function serveTelemetry(
   const { host, port } = parseAddress(address);
   const server = createServer({ requestTimeout: 10_000, keepAliveTimeout: 5_000 }, (request, response) => {
     if (request.method !== "GET" && request.method !== "HEAD") return answer(response, 405, "only GET\n");
-    switch (new URL(request.url ?? "/", "http://x").pathname) {
+    switch (pathOf(request.url)) {
       case "/healthz":
         return answerChecks(response, health.liveFailures());
       case "/readyz":
@@ -47,6 +47,11 @@ export async function serveTelemetry(
         server.closeIdleConnections();
       }),
   };
+}
+
+/** By hand: new URL() throws for a path like "//", and what is thrown here would end the process. */
+function pathOf(url = "/"): string {
+  return url.split("?", 1)[0]!;
 }
 
 function answerChecks(response: ServerResponse, failures: string[]): void {

@@ -1,3 +1,4 @@
+import { connect } from "node:net";
 import { Registry } from "prom-client";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { KubeFault } from "../kube/faults.ts";
@@ -80,6 +81,15 @@ describe("the telemetry server", () => {
   test("knows nothing else", async () => {
     expect((await ask("/")).status).toBe(404);
     expect((await ask("/metrics", "POST")).status).toBe(405);
+  });
+
+  test("outlives a path that is no URL", async () => {
+    const { promise, resolve, reject } = Promise.withResolvers<string>();
+    const socket = connect(server.port, "127.0.0.1", () => socket.write("GET // HTTP/1.1\r\nHost: x\r\n\r\n"));
+    socket.once("data", (head) => resolve(String(head).split("\r\n")[0]!)).once("error", reject);
+    expect(await promise).toBe("HTTP/1.1 404 Not Found");
+    socket.destroy();
+    expect((await ask("/healthz?verbose")).status).toBe(200);
   });
 
   test("tells a bad address by name, and a port that is taken", async () => {
