@@ -75,7 +75,8 @@ export class Agent {
   }
 
   onCancelled({ work, reason, message }: Cancellation): void {
-    if (!work) return;
+    // Another participant's: signed by the operator as well, but not for us.
+    if (work?.participant !== this.#deps.invitation.participant || work.purpose !== "delta") return;
     // In turn: the plan that this cancels may still be on its way through the ledger.
     this.#judging = this.#judging.then(() => {
       this.#works.get(assignmentKey(work))?.cancel(reason || "Cancelled", message);
@@ -234,6 +235,7 @@ const namedWork = z.object({
   roundName: z.string().max(63).default(""),
 });
 
+/** Within what the ledger can hold: the time of sending is not signed, and a record that cannot be read again would stop every start. */
 function local(instantMs: number, clockSkewMs: number): number {
-  return Math.max(0, Math.round(instantMs + clockSkewMs));
+  return Math.min(Number.MAX_SAFE_INTEGER, Math.max(0, Math.round(instantMs + clockSkewMs)));
 }

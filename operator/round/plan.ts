@@ -10,21 +10,28 @@ const decimal = z.string().regex(/^-?(0|[1-9][0-9]*)(\.[0-9]+)?(e-?[0-9]+)?$/, "
 const sha256 = z.string().regex(/^sha256:[0-9a-f]{64}$/, "is not sha256:<64 hex digits>");
 const key32 = z.string().regex(/^[A-Za-z0-9+/]{43}=$/, "is not 32 bytes in base64");
 const count = z.int().min(0).max(Number.MAX_SAFE_INTEGER);
+/** Names of Kubernetes objects. A site makes file and object names of them, so that a path must not be one. */
+const objectName = /^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$/;
+/** cpu, memory and the like are none: a plan must not set them by calling them GPUs. */
+const extendedResource = /^[a-z0-9.-]+\/[A-Za-z0-9._-]+$/;
 /** Milliseconds since 1970-01-01T00:00:00Z by the operator's clock. */
 const instant = count;
 
 export const planSchema = z.strictObject({
   schema: z.literal(1),
   /** `<trust domain>/<namespace>/<Federation name>` */
-  federation: text(400),
+  federation: text(400).regex(
+    /^[a-z0-9._-]+(\/[a-z0-9]([-a-z0-9.]*[a-z0-9])?){2}$/,
+    "is not <trust domain>/<namespace>/<name>",
+  ),
   round: count.min(1),
   /** metadata.name of the FederationRound; names the trainer Job. */
-  roundName: text(63),
+  roundName: text(63).regex(objectName, "is not the name of an object"),
   attempt: z.int().min(1).max(1000),
   purpose: z.literal("delta"),
   /** Everybody invited, ascending by the bytes of the participant's name. */
   roster: z
-    .array(z.strictObject({ participant: text(63), identity: key32 }))
+    .array(z.strictObject({ participant: text(63).regex(objectName, "is not the name of an object"), identity: key32 }))
     .min(1)
     .max(256),
   /** Contributions without which the round fails. */
@@ -62,7 +69,7 @@ export const planSchema = z.strictObject({
     learningRate: decimal,
     resources: z.strictObject({
       gpus: z.int().min(0).max(64),
-      gpuResourceName: text(128),
+      gpuResourceName: text(128).regex(extendedResource, "is not the name of an extended resource"),
       memory: text(32),
       cpu: text(32),
     }),

@@ -105,6 +105,20 @@ test("an unknown field is refused and named", () => {
   expect(() => parsePlan(canonicalBytes({ ...plan, round: 0 }))).toThrow(/round/);
 });
 
+test.each([
+  { says: "a round named like a path", change: { roundName: "../../etc/x" } },
+  { says: "a participant named like a path", change: { roster: [{ participant: "../a", identity }] } },
+  { says: "a federation that is no identity", change: { federation: "demo.rondo.dev/rondo/.." } },
+  {
+    says: "memory asked for as if it were GPUs",
+    change: { training: { ...plan.training, resources: { ...plan.training.resources, gpuResourceName: "memory" } } },
+  },
+])("$says is refused: sites make names and resources of it", ({ change }) => {
+  expect(() => parsePlan(canonicalBytes({ ...plan, ...change }))).toThrow(
+    expect.objectContaining({ code: "PlanInvalid" }),
+  );
+});
+
 test("a plan that fits no message is refused before it is sent", () => {
   const name = "x".repeat(500);
   const tensors = Array.from({ length: 3_000 }, () => ({ name, shape: [1, 1] }));
