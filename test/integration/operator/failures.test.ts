@@ -71,7 +71,7 @@ test("a contribution beyond the clip norm is excluded, and its site is named", a
 
 test("a round of an unknown federation fails within seconds", async () => {
   await world.createRound("lonely", "nobody");
-  const round = await world.ended("lonely", 15_000);
+  const round = await world.ended("lonely", 40_000);
   expect(summary(round)).toMatchObject({ reason: "FederationNotFound" });
   expect(summary(round)?.message).toMatch(/no Federation "nobody" in this namespace/);
 });
@@ -80,7 +80,7 @@ test("a round that wants more participants than there are fails within seconds",
   await world.addPlayer("ann", trains(0.25));
   await world.createFederation("fed");
   await world.createRound("big", "fed", { participants: { minimum: 3 } });
-  const round = await world.ended("big", 15_000);
+  const round = await world.ended("big", 40_000);
   expect(summary(round)).toMatchObject({ reason: "TooFewParticipants" });
   expect(summary(round)?.message).toMatch(/minimum is 3, but 1 Participant can be invited/);
 });
@@ -96,7 +96,7 @@ test("a site that does not answer is Lost at the accept deadline, one that canno
       message: "0/1 nodes are available: 1 Insufficient nvidia.com/gpu",
     });
   });
-  await world.createFederation("fed", { deadlines: { accept: "3s", training: "20s", aggregation: "20s" } });
+  await world.createFederation("fed", { deadlines: { accept: "5s", training: "50s", aggregation: "50s" } });
   await world.createRound("one", "fed");
   const round = await world.ended("one");
   expect(round.status).toMatchObject({ phase: "Succeeded", contributions: "2/4" });
@@ -125,7 +125,7 @@ test("a registry that stays down fails the round by its deadline, and nothing is
   const down = Promise.withResolvers<void>();
   await world.addPlayer("ann", trains(0.25, { until: down.promise }));
   await world.addPlayer("ben", trains(0.75, { until: down.promise }));
-  const deadlines = { accept: "20s", training: "20s", aggregation: "3s" };
+  const deadlines = { accept: "50s", training: "50s", aggregation: "3s" };
   await world.createFederation("fed", { rounds: { count: 1 }, deadlines });
   await world.until(async () => (await world.round("fed-r1"))?.status.counts?.Training === 2, "both train");
   await world.registry.stop();

@@ -1,4 +1,5 @@
 import { afterEach, expect, test } from "vitest";
+import { FEDERATION_ROUNDS } from "../../../operator/kube/resources.ts";
 import { trains } from "./player.ts";
 import { INITIAL_VALUE, TestWorld } from "./world.ts";
 
@@ -61,4 +62,40 @@ test("an operator that is stopped in order comes back to the same round", async 
   await world.startOperator();
   back.resolve();
   expect((await world.ended("fed-r1")).status).toMatchObject({ phase: "Succeeded", number: 1, contributions: "2/2" });
+});
+
+test("an operator that is killed while it publishes goes on publishing the same version", async () => {
+  world = await TestWorld.make();
+  await world.spawnOperator();
+  const down = Promise.withResolvers<void>();
+  await world.addPlayer("ann", trains(0.25, { until: down.promise }));
+  await world.addPlayer("ben", trains(0.75, { until: down.promise }));
+  await world.createFederation("fed", { rounds: { count: 1 } });
+  await world.until(async () => (await world.round("fed-r1"))?.status.counts?.Training === 2, "both train");
+  await world.registry.stop();
+  down.resolve();
+  await world.until(async () => (await world.round("fed-r1"))?.status.phase === "Publishing", "it publishes");
+  await world.killOperator();
+  await world.registry.start();
+  await world.spawnOperator();
+  expect((await world.ended("fed-r1")).status).toMatchObject({ phase: "Succeeded", adapter: { version: 1 } });
+  expect(await publishedValues()).toEqual([INITIAL_VALUE + 0.5]);
+});
+
+test("a round that is deleted while the operator is away is cancelled when it is back", async () => {
+  world = await TestWorld.make();
+  await world.spawnOperator();
+  const never = new Promise<never>(() => {});
+  const ann = await world.addPlayer("ann", trains(0.25, { until: never }));
+  const ben = await world.addPlayer("ben", trains(0.75, { until: never }));
+  await world.createFederation("fed");
+  await world.createRound("one", "fed");
+  await world.until(async () => (await world.round("one"))?.status.counts?.Training === 2, "both train");
+  await world.killOperator();
+  await world.client.delete(FEDERATION_ROUNDS, { namespace: world.namespace, name: "one" });
+  expect(await world.round("one")).toBeDefined(); // the finalizer holds it
+  await world.spawnOperator();
+  await world.until(async () => !(await world.round("one")), "the object is gone");
+  for (const player of [ann, ben])
+    await world.until(async () => player.cancellations.length > 0, `${player.name} is told, now or when it comes back`);
 });

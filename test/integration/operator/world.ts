@@ -182,7 +182,7 @@ export class TestWorld {
       | undefined;
   }
 
-  async ended(name: string, timeoutMs = 30_000): Promise<FederationRound> {
+  async ended(name: string, timeoutMs = 50_000): Promise<FederationRound> {
     return this.until(
       async () => {
         const round = await this.round(name);
@@ -213,7 +213,7 @@ export class TestWorld {
     return new OciRepository({ registry: this.registry.host, repository: path, plainHttp: true });
   }
 
-  async until<T>(probe: () => Promise<T | undefined | false>, what: string, timeoutMs = 20_000): Promise<T> {
+  async until<T>(probe: () => Promise<T | undefined | false>, what: string, timeoutMs = 40_000): Promise<T> {
     const endMs = Date.now() + timeoutMs;
     for (;;) {
       const found = await probe();
@@ -282,7 +282,7 @@ export function federationSpec(registry: string, over: Partial<FederationSpecInp
     },
     training: { image: "trainer:test", steps: 2, resources: { gpus: 0 } },
     participants: { selector: { matchLabels: { team: "test" } }, minimum: 2 },
-    deadlines: { accept: "20s", training: "20s", aggregation: "20s" },
+    deadlines: { accept: "50s", training: "50s", aggregation: "50s" },
     aggregation: { privacy: "trusted", clipNorm: "1000" },
     publish: { oci: { repository: `${registry}/adapters/test`, plainHTTP: true } },
     ...over,
