@@ -19,9 +19,11 @@ import { NODE, type StandInKubelet, startStandInKubelet } from "./stand-in-kubel
 
 const run = promisify(execFile);
 const ROOT = join(import.meta.dirname, "../..");
-const MAIN = join(ROOT, "dist/main.js");
-/** As in the image (images/rondo): a small young generation, or V8 lets an idle process grow. */
-const NODE_OPTIONS = ["--max-semi-space-size=4"];
+/** A bundle of its own: somebody may be building images from dist/ at the same time. */
+const DIST = join(ROOT, ".rondo/bench/dist");
+const MAIN = join(DIST, "main.js");
+/** As images/operator/rondo starts it: with a large young generation V8 lets an idle process grow. */
+const NODE_OPTIONS = ["--max-semi-space-size=2"];
 export const IMAGE = "registry.example/bench/trainer:1";
 
 export interface BenchFederation extends AsyncDisposable {
@@ -36,7 +38,7 @@ export interface BenchFederation extends AsyncDisposable {
 
 /** @param folder  logs, volumes and configuration; the caller removes it */
 export async function startFederation(folder: string, participants: number): Promise<BenchFederation> {
-  execFileSync(process.execPath, [join(ROOT, "scripts/bundle.ts")], { cwd: ROOT, stdio: "inherit" });
+  execFileSync(process.execPath, [join(ROOT, "scripts/bundle.ts"), DIST], { cwd: ROOT, stdio: "ignore" });
   const undo = new AsyncDisposableStack();
   try {
     const registry = undo.use(await startRegistry());

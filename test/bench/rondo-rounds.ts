@@ -32,6 +32,7 @@ interface RoundObject extends RawObject {
     number?: number;
     phase?: string;
     contributions?: string;
+    participants?: Array<{ state: string; since: string }>;
     phaseTimes?: Array<{ phase: string; at: string }>;
     conditions?: Array<{ type: string; status: string; message?: string }>;
   };
@@ -50,7 +51,7 @@ export async function runRondo(folder: string): Promise<RondoRun> {
   return {
     title: "Rondo",
     seconds: times.map((time) => time.get("Succeeded")! - Math.min(...time.values())),
-    endingSeconds: times.map((time) => time.get("Succeeded")! - time.get("Aggregating")!),
+    endingSeconds: rounds.map((round, i) => times[i]!.get("Succeeded")! - lastContribution(round)),
     phases: secondsByPhase(rounds),
     server: federation.processes.usage("server"),
     cpuSeconds: federation.processes.cpuSeconds(),
@@ -123,6 +124,11 @@ async function finished({ api, namespace }: BenchFederation): Promise<RoundObjec
   const { items: versions } = await api.client.list(ADAPTER_VERSIONS, { namespace });
   if (versions.length !== ROUNDS + 1) throw new Error(`${versions.length} adapter versions after ${ROUNDS} rounds`);
   return rounds.sort((a, b) => (a.status?.number ?? 0) - (b.status?.number ?? 0));
+}
+
+function lastContribution(round: RoundObject): number {
+  const contributed = round.status?.participants?.filter(({ state }) => state === "Contributed") ?? [];
+  return Math.max(...contributed.map(({ since }) => Date.parse(since) / 1000));
 }
 
 function secondsByPhase(rounds: RoundObject[]): Record<string, number[]> {

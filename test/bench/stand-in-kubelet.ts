@@ -112,8 +112,9 @@ async function secretOf(client: KubeClient, ref: { namespace: string; name: stri
 async function train(task: TaskAccess, portOf: ReadonlyMap<string, number>): Promise<void> {
   const port = portOf.get(task.url.hostname);
   if (port === undefined) throw new Error(`nobody stands behind ${task.url.hostname}`);
+  // No keep-alive: a server may close a waiting connection at the very moment in which it is used again.
   const agent = new Agent({
-    keepAlive: true,
+    keepAlive: false,
     ca: new X509Certificate(task.ca).toString(),
     checkServerIdentity: (_host, certificate) => checkServerIdentity(task.url.hostname, certificate),
   });
