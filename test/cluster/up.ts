@@ -11,6 +11,7 @@ import { delay } from "./commands.ts";
 import { ensureApiServer, ensureControllers } from "./control-plane.ts";
 import { advertiseGpus } from "./gpus.ts";
 import { loadImage } from "./images.ts";
+import { raiseInotifyLimit } from "./inotify.ts";
 import {
   type Cluster,
   type ClusterSet,
@@ -47,6 +48,7 @@ export async function up(
   if (missing) throw new Error(missing);
   return withSetLocked(set, async () => {
     holdSubnet(set);
+    raiseInotifyLimit();
     forgetAfterReboot(set);
     const clusters = placeClusters(set, names);
     for (const cluster of clusters) {
