@@ -7,6 +7,7 @@ import { randomInt } from "node:crypto";
 import { mkdir, rm } from "node:fs/promises";
 import { join } from "node:path";
 import type { Logger } from "pino";
+import { startDeadline } from "../kube/deadline.ts";
 import type { Plan } from "../round/plan.ts";
 import type { PodTemplate } from "../trainer/job.ts";
 import type { HeldOut, Result, Task } from "../trainer/task.ts";
@@ -103,7 +104,8 @@ export class Evaluator {
     const { jobs, link, tasks, workDir, podTemplate, taskUrl, participant } = this.#deps;
     const limitMs = this.#deps.limitMs ?? LIMIT_MS;
     const folder = join(workDir, name);
-    const signal = AbortSignal.any([this.#stop.signal, AbortSignal.timeout(limitMs)]);
+    const deadline = startDeadline(limitMs, this.#stop.signal);
+    const { signal } = deadline;
     const token = newTaskToken();
     const adapterFile = join(folder, "parent.safetensors");
     const candidateFile = join(folder, "candidate.safetensors");
@@ -135,6 +137,7 @@ export class Evaluator {
         throw new EvaluationFault("TimedOut", `the evaluation did not end within ${limitMs / 1000} s`);
       throw error;
     } finally {
+      deadline.end();
       tasks.close(token);
       await jobs
         .remove(name)

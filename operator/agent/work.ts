@@ -7,6 +7,7 @@
 import { mkdir, rm } from "node:fs/promises";
 import { join } from "node:path";
 import type { Logger } from "pino";
+import { startDeadline } from "../kube/deadline.ts";
 import type { Plan } from "../round/plan.ts";
 import type { PodTemplate } from "../trainer/job.ts";
 import type { JobObservation } from "../trainer/observe-job.ts";
@@ -57,8 +58,8 @@ export class Work {
   readonly #reporter: StatusReporter;
   readonly #alarm = new Alarm();
   readonly #stop = new AbortController();
-  /** Ends what is under way when the operator cancels; the loop goes on. */
-  readonly #cancel = new AbortController();
+  /** Ends what is under way when the operator cancels, where the loop goes on, or the agent stops. */
+  readonly #interrupt = new AbortController();
   #cancelled: Problem | undefined;
   #hopelessSinceMs: number | undefined;
   #failures = 0;
@@ -88,7 +89,7 @@ export class Work {
 
   cancel(reason: string, message: string): void {
     this.#cancelled ??= { reason, message };
-    this.#cancel.abort();
+    this.#interrupt.abort();
     this.wake();
   }
 
@@ -117,6 +118,7 @@ export class Work {
 
   stop(): void {
     this.#stop.abort();
+    this.#interrupt.abort();
     this.wake();
   }
 
@@ -167,13 +169,11 @@ export class Work {
     const before = this.assignment;
     const { jobs, link, podTemplate, taskUrl, tasks } = this.#deps;
     await mkdir(this.#folder, { recursive: true, mode: 0o700 });
-    await link.fetchAdapter({
-      federation: before.federation,
-      digest: this.#plan.parent.digest,
-      byteLength: this.#plan.parent.byteLength,
-      file: this.#file("parent.safetensors"),
-      signal: this.#interrupt(before.deadlines.acceptMs),
-    });
+    const { digest, byteLength } = this.#plan.parent;
+    const file = this.#file("parent.safetensors");
+    await this.#until(before.deadlines.acceptMs, (signal) =>
+      link.fetchAdapter({ federation: before.federation, digest, byteLength, file, signal }),
+    );
     await jobs.ensure({
       name: before.job,
       template: podTemplate,
@@ -217,8 +217,9 @@ export class Work {
 
   async #upload(): Promise<void> {
     const before = this.assignment;
-    const signal = this.#interrupt(before.deadlines.aggregationMs);
-    await this.#deps.link.upload(before, this.#file("sealed.bin"), signal);
+    await this.#until(before.deadlines.aggregationMs, (signal) =>
+      this.#deps.link.upload(before, this.#file("sealed.bin"), signal),
+    );
     await this.#record.replace(before, { ...before, state: { kind: "Contributed" }, told: true });
   }
 
@@ -248,10 +249,11 @@ export class Work {
       );
       if (isKept) return;
     }
-    // The next look says so.
-    if (this.#cancelled && !hasEnded(before)) return;
+    const problem = problemOf(error);
+    // What was under way was interrupted: the next look says why. Anything else is waited for, so that a full disk is no busy loop.
+    if (this.#cancelled && !problem && !hasEnded(before)) return;
     this.#failures++;
-    this.#lastProblem = problemOf(error) ?? this.#lastProblem;
+    this.#lastProblem = problem ?? this.#lastProblem;
     const fields = { err: error, state: before.state.kind, failures: this.#failures };
     this.#log.warn(fields, "assignment step failed, trying again");
     await this.#alarm.wait(this.#pauseMs());
@@ -286,10 +288,15 @@ export class Work {
     return Math.min(untilMs, this.#reporter.nextAtMs, lookMs);
   }
 
-  /** Ends an effect that takes long: at a deadline, a cancellation or the agent's stop. */
-  #interrupt(deadlineMs: number): AbortSignal {
+  /** An effect that takes long ends at a deadline, a cancellation or the agent's stop. */
+  async #until(deadlineMs: number, effect: (signal: AbortSignal) => Promise<void>): Promise<void> {
     const leftMs = Math.max(1, Math.min(deadlineMs - this.#now(), 2 ** 31 - 1));
-    return AbortSignal.any([this.#stop.signal, this.#cancel.signal, AbortSignal.timeout(leftMs)]);
+    const deadline = startDeadline(leftMs, this.#interrupt.signal);
+    try {
+      await effect(deadline.signal);
+    } finally {
+      deadline.end();
+    }
   }
 
   get #folder(): string {

@@ -269,7 +269,23 @@ export class CoordinatorClient {
     given: AbortSignal | undefined,
     once: (connection: Connection, stopped: AbortSignal, moved: (bytes: number) => void) => Promise<T>,
   ): Promise<T> {
-    const stopped = given ? AbortSignal.any([given, this.#stopped.signal]) : this.#stopped.signal;
+    // Not AbortSignal.any(): in Node 24 what it makes stays on the list of a signal that lives as long as the agent.
+    const either = new AbortController();
+    const stop = () => either.abort();
+    const sources = [this.#stopped.signal, ...(given ? [given] : [])];
+    if (sources.some((source) => source.aborted)) stop();
+    for (const source of sources) source.addEventListener("abort", stop, { once: true });
+    try {
+      return await this.#repeat(either.signal, once);
+    } finally {
+      for (const source of sources) source.removeEventListener("abort", stop);
+    }
+  }
+
+  async #repeat<T>(
+    stopped: AbortSignal,
+    once: (connection: Connection, stopped: AbortSignal, moved: (bytes: number) => void) => Promise<T>,
+  ): Promise<T> {
     const backoff = new Backoff({ ...this.#reconnect, random: this.#random });
     let furthest = 0;
     let inVain = 0;
