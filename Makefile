@@ -23,8 +23,7 @@ setup: ## install everything that demo and tests need (Node, Python packages, Ku
 	@scripts/setup all
 
 demo: ## a federated LoRA round on real local clusters, start to end (ROUNDS=2 PARTICIPANTS=4 STEPS=8 MODEL=smollm2|tiny)
-	@scripts/setup demo
-	@node test/demo/main.ts up --rounds $(ROUNDS) --participants $(PARTICIPANTS) --model $(MODEL) $(if $(STEPS),--steps $(STEPS))
+	@started=$$(date +%s); scripts/setup demo && node test/demo/main.ts up --started $$started --rounds $(ROUNDS) --participants $(PARTICIPANTS) --model $(MODEL) $(if $(STEPS),--steps $(STEPS))
 
 demo-down: ## stop the demo and remove its clusters
 	@scripts/setup node

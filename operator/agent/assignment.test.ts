@@ -188,7 +188,7 @@ test("the operator is told state, reason and progress, and nothing of the data",
     reason: "",
     message: "",
   });
-  expect(report(assignment({ kind: "Trained" }), undefined, progress)).toMatchObject({ state: "Trained" });
-  expect(report(assignment(sealed), undefined, progress)).toMatchObject({ state: "Sharing" });
+  expect(report(assignment({ kind: "Trained" }), undefined, progress)).toMatchObject({ state: "Trained", step: 8 });
+  expect(report(assignment(sealed), undefined, progress)).toMatchObject({ state: "Sharing", step: 8 });
   expect(report(assignment(accepted), undefined, progress)).toBeUndefined();
 });

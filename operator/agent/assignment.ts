@@ -130,6 +130,8 @@ export function report(
   progress: { step: number; steps: number },
 ): TrainerReport | undefined {
   const all = { reason: "", message: "", ...progress };
+  // A trainer tells its progress once a second, so the last step it told of need not be its last one.
+  const done = { ...all, step: progress.steps };
   switch (assignment.state.kind) {
     case "JobCreated":
       return { ...all, state: "Scheduling", reason: job?.reason ?? "PodPending", message: job?.message ?? "" };
@@ -141,9 +143,9 @@ export function report(
         ...(job?.state === "Scheduling" ? { reason: job.reason, message: job.message } : {}),
       };
     case "Trained":
-      return { ...all, state: "Trained" };
+      return { ...done, state: "Trained" };
     case "Sealed":
-      return { ...all, state: "Sharing" };
+      return { ...done, state: "Sharing" };
     default:
       return undefined;
   }

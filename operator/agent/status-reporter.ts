@@ -41,6 +41,6 @@ export class StatusReporter {
 
   /** When there is more to tell; Infinity: when something happens. */
   get nextAtMs(): number {
-    return this.#told && this.#told.report.step !== this.#progress.step ? this.#told.atMs + PROGRESS_MS : Infinity;
+    return this.#told && this.#told.report.step < this.#progress.step ? this.#told.atMs + PROGRESS_MS : Infinity;
   }
 }

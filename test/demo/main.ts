@@ -14,11 +14,11 @@ import { runDemo } from "./run.ts";
 // A family of clusters of its own: `make clusters-up` and the tests have theirs.
 process.env.RONDO_CLUSTERS_SET ??= "demo";
 
-const startedMs = Date.now();
-const state = resolve(".rondo/demo");
+/** Tests run the demo beside one that a person started. */
+const state = resolve(process.env.RONDO_DEMO_STATE ?? ".rondo/demo");
 
 try {
-  const options = demoOptions(process.argv.slice(2));
+  const options = demoOptions(process.argv.slice(2), Date.now());
   const missing = await missingRequirement();
   if (missing) {
     throw new Error(`${missing} docs/getting-started.md does the same on clusters that you already have, with Helm.`);
@@ -32,7 +32,7 @@ try {
 
 async function start(options: DemoOptions): Promise<void> {
   if (existsSync(state)) await step("what an earlier demo left", remove);
-  const ok = await runDemo(options, { state, startedMs });
+  const ok = await runDemo(options, state);
   say();
   say(bold("Look around"));
   say(`  export KUBECONFIG=${kubeconfigPath("coordinator")}   ${dim("# sites: the same with their names")}`);

@@ -41,12 +41,11 @@ export async function losses(
 
 /** Scored on this machine: the text belongs to nobody in the federation. */
 export async function lossElsewhere(model: string, adapter: string): Promise<{ base: number; final: number }> {
-  const printed = await run(python, [
-    "scripts/demo-data/score.py",
-    model,
-    adapter,
-    join(cacheDir, "data", NOBODYS_TEXT),
-  ]);
+  const printed = await run(
+    python,
+    ["scripts/demo-data/score.py", model, adapter, join(cacheDir, "data", NOBODYS_TEXT)],
+    { env: { OMP_WAIT_POLICY: "PASSIVE", HF_HUB_OFFLINE: "1", TOKENIZERS_PARALLELISM: "false" } },
+  );
   const { parentLoss, loss } = JSON.parse(printed) as HeldOut;
   return { base: parentLoss, final: loss };
 }

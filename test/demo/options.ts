@@ -11,12 +11,17 @@ export interface DemoOptions {
   model: ModelName;
   /** Training steps per participant and round. */
   steps: number;
+  /** When `make demo` began, set-up included. */
+  startedMs: number;
 }
 
 const DEFAULT_STEPS: Record<ModelName, number> = { smollm2: 6, tiny: 20 };
 
-/** @throws Error with one sentence for a person, when an argument is out of range */
-export function demoOptions(argv: string[]): DemoOptions {
+/**
+ * @param argv  `up --rounds N --participants N --model smollm2|tiny --steps N --started <seconds since 1970>`, or `down`
+ * @throws Error with one sentence for a person, when an argument is out of range
+ */
+export function demoOptions(argv: string[], nowMs: number): DemoOptions {
   const { values, positionals } = parseArgs({
     args: argv,
     allowPositionals: true,
@@ -25,6 +30,7 @@ export function demoOptions(argv: string[]): DemoOptions {
       participants: { type: "string", default: String(SITES.length) },
       model: { type: "string", default: "smollm2" },
       steps: { type: "string" },
+      started: { type: "string" },
     },
   });
   const command = positionals[0] ?? "up";
@@ -38,6 +44,7 @@ export function demoOptions(argv: string[]): DemoOptions {
     sites: SITES.slice(0, participants),
     model,
     steps: values.steps === undefined ? DEFAULT_STEPS[model] : wholeNumber("STEPS", values.steps, 1, 10_000),
+    startedMs: values.started === undefined ? nowMs : Number(values.started) * 1000,
   };
 }
 

@@ -26,14 +26,12 @@ const GPUS_PER_SITE = 2;
 /** A round of the examples ends by its own deadlines long before; this only bounds a broken demo. */
 const ROUND_LIMIT_MS = 40 * 60_000;
 
-type Place = { state: string; startedMs: number };
-
 /** @returns whether every round succeeded and every participant's loss fell */
-export async function runDemo(options: DemoOptions, { state, startedMs }: Place): Promise<boolean> {
-  const { sites } = options;
+export async function runDemo(options: DemoOptions, state: string): Promise<boolean> {
+  const { sites, startedMs } = options;
   const names = ["coordinator", ...sites.map(({ name }) => name)];
   const kubectlOf = (name: string) => new Kubectl(kubeconfigPath(name));
-  const clock = stopwatch();
+  const clock = stopwatch(startedMs);
 
   say(bold(`${sites.length} participants, ${options.rounds} rounds of ${options.steps} steps, model ${options.model}`));
   const model = await step("base model and text", () => prepareModel(options));
@@ -100,9 +98,8 @@ export async function runDemo(options: DemoOptions, { state, startedMs }: Place)
   return summary.ok;
 }
 
-/** Seconds since the last call. */
-function stopwatch(): () => number {
-  let lastMs = Date.now();
+/** Seconds since the last call, the first time since `lastMs`. */
+function stopwatch(lastMs: number): () => number {
   return () => {
     const seconds = (Date.now() - lastMs) / 1000;
     lastMs = Date.now();
