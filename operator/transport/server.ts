@@ -4,6 +4,7 @@
  * Does not: know rounds; what it learns goes to the Coordinator it serves.
  */
 import type { KeyObject } from "node:crypto";
+import type { Http2Server } from "node:http2";
 import { Server, type ServerCredentials } from "@grpc/grpc-js";
 import type { Journal } from "../journal/journal.ts";
 import type { Spool } from "../journal/spool.ts";
@@ -17,6 +18,9 @@ import { KEEPALIVE, MOST_MESSAGE_BYTES } from "./limits.ts";
 import { Sessions } from "./sessions.ts";
 import { serveUpload } from "./upload.ts";
 import { forgetUploads } from "./upload-record.ts";
+
+/** Under way on one connection: of four uploads at once (server-tls.ts "STREAM_WINDOW_BYTES"). */
+const CONNECTION_WINDOW_BYTES = 4 * 2 ** 20;
 
 export interface CoordinationOptions {
   /** host:port; port 0 takes a free one */
@@ -100,6 +104,7 @@ export class CoordinationServer {
 
   async listen(address: string, credentials: ServerCredentials): Promise<void> {
     this.#port = await bind(this.#server, address, credentials);
+    widenConnections(this.#server, CONNECTION_WINDOW_BYTES);
   }
 
   /** Ends every stream with "Stopping", waits at most `graceMs` for them, and closes. */
@@ -157,6 +162,17 @@ export function bind(server: Server, address: string, credentials: ServerCredent
       else resolve(port);
     });
   });
+}
+
+/**
+ * grpc-js has the option "grpc-node.flow_control_window" for clients alone, and Node's 64 KiB for a whole connection are 1.3 MB/s at
+ * 50 ms. Should a later version keep its servers elsewhere, all goes on, slower.
+ */
+function widenConnections(server: Server, bytes: number): void {
+  const { http2Servers } = server as unknown as { http2Servers?: Map<Http2Server, unknown> };
+  for (const listening of http2Servers?.keys() ?? []) {
+    listening.on("session", (session) => session.setLocalWindowSize(bytes));
+  }
 }
 
 export function shutdown(server: Server, graceMs: number): Promise<void> {

@@ -2,6 +2,7 @@ import { spawn } from "node:child_process";
 import { createHash, randomBytes } from "node:crypto";
 import { once } from "node:events";
 import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { type AddressInfo, connect, createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -208,6 +209,35 @@ test("an upload runs no further ahead of a slow spool than a few chunks", async 
   expect(furthest).toBeLessThanOrEqual(8 * LEAF_BYTES);
   gate.resolve();
   await uploaded;
+});
+
+test("an upload over a line of 50 ms is not held up by a window for every 64 KiB", async () => {
+  const invitation = operator.invite("clinic-a");
+  const [host, port] = invitation.endpoint.split(":");
+  // Each way takes 25 ms, whatever the amount.
+  const line = createServer((near) => {
+    const far = connect(Number(port), host);
+    for (const [from, to] of [
+      [near, far],
+      [far, near],
+    ] as const) {
+      from.on("data", (bytes) => setTimeout(() => to.writable && to.write(bytes), 25));
+      from.on("close", () => setTimeout(() => to.destroy(), 25)).on("error", () => {});
+    }
+  });
+  line.listen(0, "127.0.0.1");
+  await once(line, "listening");
+  const endpoint = `127.0.0.1:${(line.address() as AddressInfo).port}`;
+  const clinic = new TestAgent({ ...invitation, endpoint });
+  agents.push(clinic);
+  await clinic.connected();
+  const { file, manifest } = await fileOf(10 * LEAF_BYTES);
+  const startedMs = performance.now();
+  await clinic.client.upload(manifest, file);
+  // 160 windows of 64 KiB would take 8 s at the least; 10 of 1 MiB take half a second, and more on a busy machine.
+  expect(performance.now() - startedMs).toBeLessThan(6_000);
+  await clinic.client.stop();
+  line.close();
 });
 
 test("an upload that is given up by its signal ends with a fault and keeps what the operator holds", async () => {
