@@ -1,0 +1,113 @@
+/** Rounds that a test makes by hand, what became of them, and what a round must never leave. */
+import { setTimeout as delay } from "node:timers/promises";
+import { expect } from "vitest";
+import type { AdapterVersion } from "../../../operator/api/adapter-version.ts";
+import { type FederationRound, isTerminal, type ParticipantStatusRow } from "../../../operator/api/federation-round.ts";
+import { ADAPTER_VERSIONS, FEDERATION_ROUNDS } from "../../../operator/kube/resources.ts";
+import { parseReference } from "../../../operator/publish/reference.ts";
+import { NAMESPACE } from "../../demo/install.ts";
+import type { FederationUnderTest } from "./federation.ts";
+
+/** Beyond a round's own deadlines: the machine may be busy. */
+const PATIENCE_MS = 180_000;
+const POLL_MS = 250;
+
+export async function startRound(
+  { kube }: FederationUnderTest,
+  name: string,
+  spec: Partial<FederationRound["spec"]> & { federation: string },
+): Promise<void> {
+  await kube.create(FEDERATION_ROUNDS, {
+    apiVersion: "rondo.dev/v1alpha1",
+    kind: "FederationRound",
+    metadata: { name, namespace: NAMESPACE },
+    spec,
+  } as never);
+}
+
+export async function roundNow({ kube }: FederationUnderTest, name: string): Promise<FederationRound> {
+  return (await kube.get(FEDERATION_ROUNDS, { namespace: NAMESPACE, name })) as unknown as FederationRound;
+}
+
+/** @returns the round once the condition holds. @throws with what the round says, when it does not in time */
+export async function roundThat(
+  federation: FederationUnderTest,
+  name: string,
+  what: string,
+  holds: (round: FederationRound) => boolean,
+): Promise<FederationRound> {
+  let last: FederationRound | undefined;
+  for (const untilMs = Date.now() + PATIENCE_MS; Date.now() < untilMs; await delay(POLL_MS)) {
+    // An operator that is being killed takes nothing from its API server, but a busy machine may.
+    last = await roundNow(federation, name).catch(() => last);
+    if (last && holds(last)) return last;
+    if (last && isTerminal(last.status.phase)) break;
+  }
+  throw new Error(`${name} is not ${what}: ${JSON.stringify(last?.status, null, 1)}`);
+}
+
+/** The round when it is over, seen to have left nothing at the sites and nothing half-written in the registry. */
+export async function endOf(federation: FederationUnderTest, name: string): Promise<FederationRound> {
+  const round = await roundThat(federation, name, "over", ({ status }) => isTerminal(status.phase));
+  await nothingLeft(federation, name);
+  await onlyWholeVersions(federation, round.spec.federation);
+  return round;
+}
+
+/** Reason and sentence of everybody that did not contribute. */
+export function lost({ status }: FederationRound): Record<string, Partial<ParticipantStatusRow>> {
+  const rows = (status.participants ?? []).filter(({ state }) => state !== "Contributed");
+  return Object.fromEntries(rows.map(({ name, state, reason, message }) => [name, { state, reason, message }]));
+}
+
+export function outcome({ status }: FederationRound): { phase?: string; reason?: string; message?: string } {
+  const succeeded = status.conditions?.find(({ type }) => type === "Succeeded");
+  return { phase: status.phase, reason: succeeded?.reason, message: succeeded?.message };
+}
+
+/** Seconds by the operator's clock from the round's first phase to its last. */
+export function secondsOf({ status }: FederationRound): number {
+  const times = status.phaseTimes ?? [];
+  return (Date.parse(times.at(-1)?.at ?? "") - Date.parse(times[0]?.at ?? "")) / 1000;
+}
+
+async function nothingLeft({ sites }: FederationUnderTest, round: string): Promise<void> {
+  await eventually(async () => {
+    const left = await Promise.all(sites.map((site) => site.leftOf(round)));
+    expect(left.flat()).toEqual([]);
+  });
+}
+
+/** Every tag is a version that is written down, and every version is in the registry with all its files. */
+async function onlyWholeVersions(federation: FederationUnderTest, name: string): Promise<void> {
+  const { items } = await federation.kube.list(ADAPTER_VERSIONS, { namespace: NAMESPACE });
+  const versions = (items as unknown as AdapterVersion[]).filter(({ spec }) => spec.federation === name);
+  if (versions.length === 0) return;
+  const { registry, repository } = parseReference(versions[0]!.spec.reference);
+  const base = `http://${registry}/v2/${repository}`;
+  const { tags } = (await (await fetch(`${base}/tags/list`)).json()) as { tags: string[] };
+  expect(tags.sort()).toEqual(["latest", ...versions.map(({ spec }) => `v${spec.version}`)].sort());
+  for (const { spec } of versions) {
+    const manifest = await fetch(`${base}/manifests/${spec.digest}`, {
+      headers: { accept: "application/vnd.oci.image.manifest.v1+json" },
+    });
+    expect(manifest.status).toBe(200);
+    const { config, layers } = (await manifest.json()) as { config: Descriptor; layers: Descriptor[] };
+    for (const { digest, size } of [config, ...layers]) {
+      const blob = await fetch(`${base}/blobs/${digest}`, { method: "HEAD" });
+      expect(Number(blob.headers.get("content-length"))).toBe(size);
+    }
+  }
+}
+
+type Descriptor = { digest: string; size: number };
+
+export async function eventually<T>(check: () => Promise<T> | T, limitMs = 60_000): Promise<T> {
+  for (const untilMs = Date.now() + limitMs; ; await delay(POLL_MS)) {
+    try {
+      return await check();
+    } catch (error) {
+      if (Date.now() > untilMs) throw error;
+    }
+  }
+}
