@@ -9,7 +9,7 @@ import { cacheDir, kubeconfigPath } from "../cluster/layout.ts";
 import { missingRequirement } from "../cluster/requirements.ts";
 import { type DemoOptions, demoOptions } from "./options.ts";
 import { bold, dim, red, say, step } from "./progress.ts";
-import { runDemo } from "./run.ts";
+import { runDemo, volumesOf } from "./run.ts";
 
 // A family of clusters of its own: `make clusters-up` and the tests have theirs.
 process.env.RONDO_CLUSTERS_SET ??= "demo";
@@ -31,7 +31,7 @@ try {
 }
 
 async function start(options: DemoOptions): Promise<void> {
-  if (existsSync(state)) await step("what an earlier demo left", remove);
+  if (existsSync(volumesOf(state))) await step("what an earlier demo left", remove);
   const ok = await runDemo(options, state);
   say();
   say(bold("Look around"));
@@ -50,9 +50,10 @@ async function stop(): Promise<void> {
   say("Nothing of them is left; caches stay.");
 }
 
+/** The summary and the adapter stay: they are what the demo was for. */
 async function remove(): Promise<void> {
   await down();
-  rmSync(state, { recursive: true, force: true });
+  rmSync(volumesOf(state), { recursive: true, force: true });
 }
 
 function chatSnippet({ model }: DemoOptions): string {

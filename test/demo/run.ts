@@ -26,6 +26,9 @@ const GPUS_PER_SITE = 2;
 /** A round of the examples ends by its own deadlines long before; this only bounds a broken demo. */
 const ROUND_LIMIT_MS = 40 * 60_000;
 
+/** Where operator, agents and registry keep their data. */
+export const volumesOf = (state: string) => join(state, "volumes");
+
 /** @returns whether every round succeeded and every participant's loss fell */
 export async function runDemo(options: DemoOptions, state: string): Promise<boolean> {
   const { sites, startedMs } = options;
@@ -35,7 +38,12 @@ export async function runDemo(options: DemoOptions, state: string): Promise<bool
 
   say(bold(`${sites.length} participants, ${options.rounds} rounds of ${options.steps} steps, model ${options.model}`));
   const model = await step("base model and text", () => prepareModel(options));
-  const folders: Folders = { state, venv: join(cacheDir, "venv"), model: model.folder, data: join(cacheDir, "data") };
+  const folders: Folders = {
+    state: volumesOf(state),
+    venv: join(cacheDir, "venv"),
+    model: model.folder,
+    data: join(cacheDir, "data"),
+  };
   const setUp = clock();
 
   await step(`${names.length} Kubernetes clusters`, (note) =>
