@@ -42,6 +42,8 @@ export async function serveAttend(call: AttendCall, parts: CoordinationParts): P
     session.write(acknowledgement(first.signed!.body));
     coordinator.attended(session);
     for (let message = await inbox.next(); message; message = await inbox.next()) {
+      // And at each message: whoever cuts the streams of the suspended may be slower than they speak.
+      authenticate(call, { coordinator, realm, nowMs: now() });
       session.write(await answer(message.signed, speaker, parts));
     }
   } finally {

@@ -97,8 +97,8 @@ export class CoordinationServer {
     this.#parts.sessions.get(participant)?.end(new TransportFault(reason.code, reason.message));
   }
 
-  /** Forgets the uploads of a round that has ended; its spool files are the caller's. */
-  forgetUploads(federation: string, round: number): Promise<void> {
+  /** Forgets the uploads of a round that has ended; the files of these roots are the caller's to remove. */
+  forgetUploads(federation: string, round: number): Promise<string[]> {
     return forgetUploads(this.#parts.journal, federation, round);
   }
 

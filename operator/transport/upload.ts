@@ -21,7 +21,7 @@ import { Inbox, writeMessage } from "./inbox.ts";
 import { MOST_MESSAGE_BYTES, OPENING_MS, STALLED_MS } from "./limits.ts";
 import { checkWork } from "./reports.ts";
 import type { CoordinationParts } from "./server.ts";
-import { recordedUpload, recordUpload } from "./upload-record.ts";
+import { recordBegun, recordedUpload, recordReceived } from "./upload-record.ts";
 
 export type UploadCall = ServerDuplexStream<UploadMessage, UploadReply>;
 
@@ -70,10 +70,11 @@ async function receive(
   parts: CoordinationParts,
 ): Promise<void> {
   const { participant, work, manifest, root } = offer;
-  const known = await recordedUpload(parts.journal, work, { root, byteLength: manifest.byteLength });
+  const named = { root, byteLength: manifest.byteLength };
+  const known = await recordedUpload(parts.journal, work, named);
   if (known?.state !== "received") {
     await parts.coordinator.admitUpload(participant, manifest);
-    if (!known) await recordUpload(parts.journal, work, { root, byteLength: manifest.byteLength, state: "begun" });
+    if (!known) await recordBegun(parts.journal, work, named);
     const upload = await parts.spool.begin(manifest);
     try {
       await writeMessage(
@@ -86,7 +87,7 @@ async function receive(
     } finally {
       await upload.close();
     }
-    await recordUpload(parts.journal, work, { root, byteLength: manifest.byteLength, state: "received" });
+    await recordReceived(parts.journal, work, named);
   }
   await writeMessage(
     call,

@@ -41,6 +41,8 @@ export class Workplace {
 
   /** The round's sum; its worker starts with the first contribution. */
   sum(uid: string): Promise<RoundSum> {
+    // Work that the end of the round overtook: a thread begun now would never be ended.
+    if (this.#cleaned.has(uid)) return Promise.reject(new Error("the round has ended"));
     const known = this.#sums.get(uid) ?? this.#startSum(uid);
     this.#sums.set(uid, known);
     return known;
@@ -51,6 +53,10 @@ export class Workplace {
     const first = !this.#cleaned.has(uid);
     this.#cleaned.add(uid);
     return first;
+  }
+
+  cleanUpFailed(uid: string): void {
+    this.#cleaned.delete(uid);
   }
 
   /** Ends everything that was begun for this round. Again: nothing happens. */

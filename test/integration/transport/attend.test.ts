@@ -135,6 +135,18 @@ test("a suspended participant is cut at once and refused until it is suspended n
   await clinic.until(() => clinic.connections === 2);
 });
 
+test("a suspended participant is not heard even before its stream is cut", async () => {
+  const clinic = agent(operator.invite("clinic-a"));
+  await clinic.connected();
+  const member = operator.coordinator.members.get("clinic-a")!;
+  operator.coordinator.members.set("clinic-a", { ...member, suspended: true });
+  const said = clinic.client.send("fail", { work: workOf("clinic-a", "fail"), reason: "Test", message: "a report" });
+  expect(await clinic.refused("Suspended")).toContain("suspended");
+  expect(operator.coordinator.reports).toEqual([]);
+  operator.coordinator.members.set("clinic-a", member);
+  await said;
+});
+
 test("a deleted participant is refused with what to do", async () => {
   const clinic = agent(operator.invite("clinic-a"));
   await clinic.connected();

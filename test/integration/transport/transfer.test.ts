@@ -87,8 +87,18 @@ test("another file for the same work is an error and never an overwrite", async 
   await clinic.client.upload(first.manifest, first.file);
   const second = await fileOf(10);
   await expect(clinic.client.upload(second.manifest, second.file)).rejects.toMatchObject({ code: "ManifestDiffers" });
-  await operator.server.forgetUploads("demo.rondo.dev/rondo/notes", 7);
+  const { root } = (await operator.spool.list())[0]!;
+  expect(await operator.server.forgetUploads("demo.rondo.dev/rondo/notes", 7)).toEqual([root]);
   await clinic.client.upload(second.manifest, second.file);
+});
+
+test("of two files that are offered for one work at the same moment only one is taken", async () => {
+  const clinic = await connectedAgent();
+  const files = await Promise.all([10, 11, 12, 13].map((length) => fileOf(length)));
+  const uploads = await Promise.allSettled(files.map(({ manifest, file }) => clinic.client.upload(manifest, file)));
+  expect(uploads.filter(({ status }) => status === "fulfilled")).toHaveLength(1);
+  expect(operator.coordinator.uploads).toHaveLength(1);
+  expect(await operator.spool.list()).toHaveLength(1);
 });
 
 test("an upload that the coordinator does not expect is refused with its sentence", async () => {

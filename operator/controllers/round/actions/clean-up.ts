@@ -7,15 +7,27 @@ import type { Workplace } from "../workplace.ts";
 
 export async function cleanUp(context: Context, workplace: Workplace, record: RoundRecord): Promise<void> {
   if (!workplace.firstCleanUp(record.uid)) return;
-  await workplace.close(record);
-  for (const { root } of record.contributions) await context.spool.remove(root);
-  if (record.number !== undefined)
-    await forgetUploads(context.journal, federationId(context, record.federation), record.number);
-  // Uploads that never ended are known by their root alone: they go when no round is left that could want them.
-  if (workplace.desk.open().length === 0)
-    for (const { root } of await context.spool.list()) await context.spool.remove(root);
-  await context.journal.commit(planRemovals(record.uid));
-  await context.adapters.prune(await wanted(context, workplace), context.now());
+  try {
+    await workplace.close(record);
+    await removeUploads(context, workplace, record);
+    await context.journal.commit(planRemovals(record.uid));
+    await context.adapters.prune(await wanted(context, workplace), context.now());
+  } catch (error) {
+    // The reconcile comes again: the secret key must not stay because a file could not be removed.
+    workplace.cleanUpFailed(record.uid);
+    throw error;
+  }
+}
+
+async function removeUploads(context: Context, workplace: Workplace, record: RoundRecord): Promise<void> {
+  const roots = new Set(record.contributions.map(({ root }) => root));
+  if (record.number !== undefined) {
+    const federation = federationId(context, record.federation);
+    for (const root of await forgetUploads(context.journal, federation, record.number)) roots.add(root);
+  }
+  // What a crash left without a name goes when no round is left that could want it.
+  if (workplace.desk.open().length === 0) for (const { root } of await context.spool.list()) roots.add(root);
+  for (const root of roots) await context.spool.remove(root);
 }
 
 /** What an open round may still read, and the adapters that the next rounds start from. */
