@@ -1,7 +1,8 @@
 /**
  * An evaluation that the site itself asks for (`rondo agent evaluate`): a published adapter against an earlier one, on this site's held-out
  * text, by a Job like the training's. The losses are printed here and go nowhere else.
- * Holds: one Job per candidate at a time; it is deleted with its files however the evaluation ends. Not durable: after a restart one asks again.
+ * Holds: one Job per candidate at a time; it is deleted with its files however the evaluation ends; image and base model are of a plan that
+ * the site accepted and that its policy still allows. Not durable: after a restart one asks again.
  */
 import { randomInt } from "node:crypto";
 import { mkdir, rm } from "node:fs/promises";
@@ -13,9 +14,11 @@ import type { PodTemplate } from "../trainer/job.ts";
 import type { HeldOut, Result, Task } from "../trainer/task.ts";
 import { newTaskToken, type TaskServer } from "../trainer/task-server.ts";
 import { HOPELESS_PATIENCE_MS } from "./assignment.ts";
+import type { SitePolicy } from "./config.ts";
 import type { TrainerJobs } from "./jobs.ts";
 import type { Ledger } from "./ledger.ts";
 import type { OperatorLink } from "./link.ts";
+import { judgePolicy } from "./policy.ts";
 import { adapterOf } from "./train-task.ts";
 
 export interface EvaluationRequest {
@@ -46,6 +49,7 @@ export interface EvaluatorDeps {
   workDir: string;
   podTemplate: PodTemplate;
   participant: string;
+  policy: SitePolicy;
   log: Logger;
   /** Longest an evaluation may take, queueing included. */
   limitMs?: number;
@@ -83,10 +87,12 @@ export class Evaluator {
   }
 
   async #choose(request: EvaluationRequest): Promise<{ plan: Plan; parent: string }> {
-    const { ledger } = this.#deps;
+    const { ledger, policy } = this.#deps;
     const known = (await ledger.assignments()).filter(
-      ({ federation }) =>
-        !request.federation || federation === request.federation || federation.endsWith(`/${request.federation}`),
+      ({ federation, state }) =>
+        // A refused plan names what this site does not run.
+        state.kind !== "Refused" &&
+        (!request.federation || federation === request.federation || federation.endsWith(`/${request.federation}`)),
     );
     if (new Set(known.map(({ federation }) => federation)).size > 1) {
       throw new EvaluationFault("FederationAmbiguous", "this site knows several such federations; name one");
@@ -95,8 +101,10 @@ export class Evaluator {
     const plan = last && (await ledger.plan(last));
     const firstPlan = first && (await ledger.plan(first));
     if (!plan || !firstPlan) {
-      throw new EvaluationFault("FederationUnknown", "this agent has not been given a plan of that federation yet");
+      throw new EvaluationFault("FederationUnknown", "this agent has not accepted a plan of that federation yet");
     }
+    const refusal = judgePolicy(plan, policy);
+    if (refusal) throw new EvaluationFault(refusal.reason, refusal.message);
     return { plan, parent: request.parent ?? firstPlan.parent.digest };
   }
 

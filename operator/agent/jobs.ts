@@ -1,7 +1,8 @@
 /**
  * Trainer Jobs of this participant in the agent's own cluster: create, watch, delete.
  * Holds: names are deterministic, so that creating again finds what is there; a Secret goes with its Job, and both go with the agent's
- * Service when the site uninstalls; a Job that no living assignment knows is deleted by sweep().
+ * Service when the site uninstalls; a Job that no living assignment knows is deleted by sweep(). Names come from the coordinator: a Job of
+ * the site's own that bears one is neither used nor deleted.
  * Does not: decide when (assignment.ts). Needs of its Role: jobs and pods get, list, watch; jobs create, delete; secrets create,
  * delete; services get; events list, create, patch.
  */
@@ -138,7 +139,10 @@ export class ClusterJobs implements TrainerJobs {
 
   async remove(name: string): Promise<void> {
     const { client, namespace } = this.#options;
-    await client.delete(JOBS, { namespace, name });
+    const job = await client.get(JOBS, { namespace, name });
+    if (job && !this.#isOurs(job)) return;
+    const uid = job?.metadata.uid;
+    if (uid) await client.delete(JOBS, { namespace, name }, { preconditions: { uid } });
     await client.delete(SECRETS, { namespace, name: taskSecretName(name) });
   }
 
@@ -157,6 +161,11 @@ export class ClusterJobs implements TrainerJobs {
     const strangers = this.#jobs.list((job) => !living.has(job.metadata.name) && !job.metadata.deletionTimestamp);
     for (const { metadata } of strangers) await this.remove(metadata.name);
     return strangers.map(({ metadata }) => metadata.name);
+  }
+
+  #isOurs({ metadata: { labels } }: Job): boolean {
+    const isRondos = Object.entries(MANAGED_BY).every(([name, value]) => labels?.[name] === value);
+    return isRondos && labels?.[PARTICIPANT] === this.#options.participant;
   }
 
   #isOld(job: Job): boolean {

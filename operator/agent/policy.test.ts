@@ -82,6 +82,16 @@ test.each([
     reason: "NotInRoster",
   },
   {
+    says: "a roster that names a participant twice to look larger",
+    change: { plan: { roster: [plan.roster[0]!, { ...plan.roster[1]!, participant: "clinic-a" }] } },
+    reason: "PlanMalformed",
+  },
+  {
+    says: "a roster that lists one identity under two names",
+    change: { plan: { roster: [plan.roster[0]!, { participant: "other", identity }] } },
+    reason: "PlanMalformed",
+  },
+  {
     says: "a round that is not above the highest seen",
     change: { seen: { highestRound: 4 } },
     reason: "RoundTooOld",

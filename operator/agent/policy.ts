@@ -66,7 +66,8 @@ function judgeLedger(plan: Plan, planHash: string, seen: Seen): Refusal | undefi
   return undefined;
 }
 
-function judgePolicy(plan: Plan, policy: SitePolicy): Refusal | undefined {
+/** What is asked of the site, by its own rules alone. */
+export function judgePolicy(plan: Plan, policy: SitePolicy): Refusal | undefined {
   const { image, resources } = plan.training;
   if (!matchesAny(policy.federations, plan.federation)) {
     return refuse("FederationNotAllowed", `policy: federation ${plan.federation} is not in the allow-list`);
@@ -98,9 +99,15 @@ function judgePlan(plan: Plan, site: Site): Refusal | undefined {
   if (own?.identity !== site.identity) {
     return refuse("NotInRoster", "the plan's roster does not list this participant with this agent's identity");
   }
+  // Names or keys that come twice would make a cohort look larger than it is.
+  const isAscending = plan.roster.every(
+    ({ participant }, i) => i === 0 || compareBytes(plan.roster[i - 1]!.participant, participant) < 0,
+  );
+  if (!isAscending || new Set(plan.roster.map(({ identity }) => identity)).size < plan.roster.length)
+    return refuse("PlanMalformed", "the plan's roster is not ascending, or lists an identity twice");
   for (const [index, tensor] of plan.tensors.entries()) {
     const before = plan.tensors[index - 1];
-    if (before && Buffer.compare(Buffer.from(before.name), Buffer.from(tensor.name)) >= 0) {
+    if (before && compareBytes(before.name, tensor.name) >= 0) {
       return refuse("PlanMalformed", `the plan's tensor table is not ascending at ${tensor.name}`);
     }
   }
@@ -109,6 +116,10 @@ function judgePlan(plan: Plan, site: Site): Refusal | undefined {
   if (accept > training || training > aggregation)
     return refuse("PlanMalformed", "the plan's deadlines are out of order");
   return undefined;
+}
+
+function compareBytes(a: string, b: string): number {
+  return Buffer.compare(Buffer.from(a), Buffer.from(b));
 }
 
 function refuse(reason: string, message: string): Refusal {

@@ -160,7 +160,7 @@ export async function startAgent(config: AgentConfig, parts: AgentParts): Promis
     identity: identity.publicKey,
     policy: config.policy,
   });
-  const evaluator = new Evaluator({ ...shared, participant: invitation.participant });
+  const evaluator = new Evaluator({ ...shared, participant: invitation.participant, policy: config.policy });
   jobs.onChange((name) => agent.onJobChanged(name));
   await agent.resume();
   const sweep = async () => {

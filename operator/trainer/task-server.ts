@@ -203,6 +203,8 @@ async function receiveResult(request: IncomingMessage, response: ServerResponse,
       throw new TaskFault(409, "another result was delivered before");
     return reply(response, 204);
   }
+  // Else what was checked would be replaced after it was taken.
+  if (task.receiving) throw new TaskFault(409, "a delivery of the adapter is under way");
   if (task.outputFile) await checkAdapter(task, task.outputFile, result);
   await task.onResult(result);
   task.delivered = result;

@@ -1,8 +1,9 @@
 /** Everything that may go wrong at one site ends in a reason and a sentence, and leaves no Job behind. The test is kubelet and trainer (site.ts). */
 import { afterEach, beforeAll, expect, test } from "vitest";
 import type { SitePolicy } from "../../../operator/agent/config.ts";
+import { type AgentStatus, askAgent } from "../../../operator/agent/local.ts";
 import { tensors } from "../../../operator/agent/testing/plan.ts";
-import { JOBS } from "../../../operator/kube/resources.ts";
+import { JOBS, SECRETS } from "../../../operator/kube/resources.ts";
 import { type SharedApiServer, sharedApiServer } from "../shared-api-server.ts";
 import { participant, Site } from "./site.ts";
 
@@ -99,6 +100,25 @@ test("a trainer that never ends is stopped at the training deadline", async () =
   site.send(site.plan({}, { accept: 3_000, training: 5_000, aggregation: 20_000 }));
   await site.kubelet.run(job);
   expect(await failed()).toMatchObject({ reason: "DeadlineExceeded" });
+});
+
+test("a Job of the site's own under the trainer's name is neither used nor deleted, and its Secret neither", async () => {
+  await open();
+  const { namespace } = site;
+  const container = { name: "nightly", image: "registry.example/backup:1" };
+  await api.client.create(JOBS, {
+    metadata: { namespace, name: job },
+    spec: { suspend: true, template: { spec: { restartPolicy: "Never", containers: [container] } } },
+  });
+  await api.client.create(SECRETS, { metadata: { namespace, name: `${job}-task` }, stringData: { key: "own" } });
+  site.send(site.plan());
+  await site.until(() => site.failure() !== undefined, "a failure");
+  expect(site.failure()).toEqual({ reason: "JobConflict", message: expect.stringContaining(job) });
+  const stillOpen = async () => (await askAgent<AgentStatus>(site.agent.adminSocket, "GET", "/v1/status")).open.length;
+  await site.until(async () => (await stillOpen()) === 0, "the assignment is over");
+  await site.stopAgent();
+  expect((await site.kubelet.jobs()).map(({ metadata }) => metadata.name)).toEqual([job]);
+  expect(await site.kubelet.secretNames()).toEqual([`${job}-task`]);
 });
 
 test("no GPU free by the accept deadline, in the scheduler's words", async () => {

@@ -97,6 +97,14 @@ test.each([
   await site.nothingLeft();
 });
 
+test("an evaluation never runs the image of a plan that the site refused", async () => {
+  const plan = site.plan();
+  site.send({ ...plan, training: { ...plan.training, image: "registry.evil/trainer:1" } });
+  await site.until(() => site.failure()?.reason === "ImageNotAllowed", "refused");
+  await expect(evaluate({ candidate: await candidate() })).rejects.toThrow(/FederationUnknown/);
+  expect(await site.kubelet.jobs()).toEqual([]);
+});
+
 test("an evaluation whose trainer crashes is answered with the reason", async () => {
   await knowFederation();
   const answered = evaluate({ candidate: await candidate() });
