@@ -14,7 +14,8 @@ export class ChunkedUpload {
   readonly #name: string;
   readonly #descriptor: Descriptor;
   readonly #blob: Blob;
-  readonly #chunkBytes: number;
+  /** One for all pieces: a piece has left when its answer comes. */
+  readonly #buffer: Buffer;
   #location: URL;
   #offset = 0;
   #isKnown = true;
@@ -30,7 +31,7 @@ export class ChunkedUpload {
     this.#name = name;
     this.#descriptor = descriptor;
     this.#blob = blob;
-    this.#chunkBytes = Math.max(chunkBytes, minimumChunk(started));
+    this.#buffer = Buffer.allocUnsafe(Math.min(Math.max(chunkBytes, minimumChunk(started)), descriptor.size));
     this.#location = locationOf(started, name);
   }
 
@@ -50,13 +51,13 @@ export class ChunkedUpload {
   }
 
   async #sendChunk(): Promise<void> {
-    const end = Math.min(this.#offset + this.#chunkBytes, this.#descriptor.size);
+    const end = Math.min(this.#offset + this.#buffer.length, this.#descriptor.size);
     const answer = await this.#http.send({
       method: "PATCH",
       url: this.#location,
       action: "push",
       headers: { "content-type": "application/octet-stream", "content-range": `${this.#offset}-${end - 1}` },
-      body: await slice(this.#blob, this.#offset, end - this.#offset),
+      body: await fill(this.#buffer.subarray(0, end - this.#offset), this.#blob, this.#offset),
       accept: [202],
     });
     this.#location = locationOf(answer, this.#name);
@@ -78,7 +79,12 @@ export class ChunkedUpload {
 export function locationOf(answer: Answer, name: string): URL {
   const location = answer.header("location");
   if (location === undefined) throw new PublishFault("Refused", `${name} gave an upload no location`);
-  return new URL(location, answer.url);
+  const url = URL.parse(location, answer.url.href);
+  if (url === null) throw new PublishFault("Refused", `${name} gave an upload a location that is no address`);
+  // A registry that does not know of the TLS before it names itself by http: the adapter would go in the clear.
+  if (answer.url.protocol === "https:" && url.protocol !== "https:")
+    throw new PublishFault("Refused", `${name} wants an upload by http instead of https; not followed`);
+  return url;
 }
 
 /** Some registries put state into the query of a location: it is kept. */
@@ -88,12 +94,11 @@ export function withDigest(location: URL, digest: string): URL {
   return url;
 }
 
-async function slice(blob: Blob, offset: number, length: number): Promise<Uint8Array> {
-  if ("bytes" in blob) return blob.bytes.subarray(offset, offset + length);
+async function fill(bytes: Buffer, blob: Blob, offset: number): Promise<Uint8Array> {
+  if ("bytes" in blob) return blob.bytes.subarray(offset, offset + bytes.length);
   await using file = await open(blob.file, "r");
-  const bytes = Buffer.allocUnsafe(length);
-  const { bytesRead } = await file.read(bytes, 0, length, offset);
-  if (bytesRead !== length) throw new Error(`${blob.file} became shorter while it was sent`);
+  const { bytesRead } = await file.read(bytes, 0, bytes.length, offset);
+  if (bytesRead !== bytes.length) throw new Error(`${blob.file} became shorter while it was sent`);
   return bytes;
 }
 

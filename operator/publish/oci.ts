@@ -6,7 +6,7 @@
  */
 import { createHash } from "node:crypto";
 import { createReadStream, createWriteStream } from "node:fs";
-import { rename, rm, stat } from "node:fs/promises";
+import { open, rename, rm } from "node:fs/promises";
 import { pipeline } from "node:stream/promises";
 import { BoundedHash } from "./bounded-hash.ts";
 import { ChunkedUpload, locationOf, withDigest } from "./chunked-upload.ts";
@@ -209,10 +209,17 @@ export function digestOf(bytes: Uint8Array): string {
   return `sha256:${createHash("sha256").update(bytes).digest("hex")}`;
 }
 
-/** Digest and size of a file, streamed. */
+/** Digest and size of a file, streamed through one buffer. */
 export async function describeFile(file: string, mediaType: string): Promise<Descriptor> {
-  const { size } = await stat(file);
+  await using handle = await open(file, "r");
   const hash = createHash("sha256");
-  await pipeline(createReadStream(file, { highWaterMark: 1 << 20 }), hash);
+  const buffer = Buffer.allocUnsafe(1 << 20);
+  let size = 0;
+  for (;;) {
+    const { bytesRead } = await handle.read(buffer, 0, buffer.length, size);
+    if (bytesRead === 0) break;
+    hash.update(buffer.subarray(0, bytesRead));
+    size += bytesRead;
+  }
   return { mediaType, digest: `sha256:${hash.digest("hex")}`, size };
 }

@@ -4,15 +4,16 @@
 import { createSecureContext } from "node:tls";
 import { ChannelCredentials, type ClientOptions } from "@grpc/grpc-js";
 import { serverNameFor } from "./certificate-names.ts";
+import { CoordinationClient } from "./chunk-codec.ts";
 import type { Credential } from "./credential.ts";
-import { CoordinationClient, EnrolmentClient } from "./generated/rondo.v1.ts";
+import { type CoordinationClient as CoordinationChannel, EnrolmentClient } from "./generated/rondo.v1.ts";
 import type { Invitation } from "./invitation.ts";
 import { KEEPALIVE, MOST_MESSAGE_BYTES } from "./limits.ts";
 
 /** Bytes of one download that may be under way; see server-tls.ts for the other way. */
 const WINDOW_BYTES = 2 ** 20;
 
-export function coordinationChannel(invitation: Invitation, credential: Credential): CoordinationClient {
+export function coordinationChannel(invitation: Invitation, credential: Credential): CoordinationChannel {
   return new CoordinationClient(
     invitation.endpoint,
     credentials(invitation, credential),

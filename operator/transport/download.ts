@@ -54,11 +54,12 @@ interface Piece {
 async function sendFile(call: DownloadCall, { file, byteLength, offset, ended }: Piece): Promise<void> {
   const handle = await open(file, "r");
   try {
+    const buffer = Buffer.alloc(LEAF_BYTES);
     let at = offset;
     do {
       const fault = ended();
       if (fault) throw fault;
-      const data = Buffer.alloc(Math.min(LEAF_BYTES, byteLength - at));
+      const data = buffer.subarray(0, Math.min(LEAF_BYTES, byteLength - at));
       if ((await readFully(handle, data, at)) < data.length)
         throw new Error(`${file} is shorter than ${byteLength} bytes`);
       await writeMessage(call, { offset: at, total: byteLength, data } satisfies DownloadChunk, STALLED_MS);

@@ -73,7 +73,7 @@ export async function sealFile(
       await output.writeFile(new Uint8Array(context.enc));
       const { size } = await input.stat();
       for await (const record of recordsOf(input, { from: 0, size, recordBytes: PLAINTEXT_BYTES })) {
-        await output.writeFile(new Uint8Array(await context.seal(exact(record.bytes), aadOf(record.isLast))));
+        await output.writeFile(new Uint8Array(await context.seal(record.bytes, aadOf(record.isLast))));
       }
       await output.sync();
     } finally {
@@ -108,7 +108,7 @@ export async function* openRecords(
       });
     let number = 0;
     for await (const record of recordsOf(input, { from: ENC_BYTES, size, recordBytes: RECORD_BYTES })) {
-      const plaintext = await context.open(exact(record.bytes), aadOf(record.isLast)).catch(() => {
+      const plaintext = await context.open(record.bytes, aadOf(record.isLast)).catch(() => {
         throw new SealingFault(
           `Record ${number} of the sealed file does not open: it was damaged, cut or extended, or sealed for another round or participant`,
         );
@@ -125,14 +125,14 @@ export async function* openRecords(
 async function* recordsOf(
   file: FileHandle,
   { from, size, recordBytes }: { from: number; size: number; recordBytes: number },
-): AsyncGenerator<{ bytes: Uint8Array; isLast: boolean }> {
+): AsyncGenerator<{ bytes: ArrayBuffer; isLast: boolean }> {
   let at = from;
   do {
-    const bytes = Buffer.alloc(Math.min(recordBytes, size - at));
+    const bytes = new Uint8Array(Math.min(recordBytes, size - at));
     if ((await readFully(file, bytes, at)) < bytes.length)
       throw new SealingFault("The file became shorter while it was read");
     at += bytes.length;
-    yield { bytes, isLast: at >= size };
+    yield { bytes: bytes.buffer, isLast: at >= size };
   } while (at < size);
 }
 

@@ -10,10 +10,11 @@ import type { Journal } from "../journal/journal.ts";
 import type { Spool } from "../journal/spool.ts";
 import { serveAttend } from "./attend.ts";
 import type { Realm } from "./certificate-names.ts";
+import { coordinationService } from "./chunk-codec.ts";
 import type { Coordinator, Session } from "./coordinator.ts";
 import { serveDownload } from "./download.ts";
 import { TransportFault, toStatus } from "./faults.ts";
-import { CoordinationService, type CoordinationServer as Handlers } from "./generated/rondo.v1.ts";
+import type { CoordinationServer as Handlers } from "./generated/rondo.v1.ts";
 import { KEEPALIVE, MOST_MESSAGE_BYTES } from "./limits.ts";
 import { Sessions } from "./sessions.ts";
 import { serveUpload } from "./upload.ts";
@@ -74,7 +75,7 @@ export class CoordinationServer {
     this.#parts = { coordinator, spool, journal, sessions: new Sessions(), realm, planKey, now };
     this.#onError = modules.onError ?? (() => {});
     this.#server = new Server(serverOptions(MOST_MESSAGE_BYTES));
-    this.#server.addService(CoordinationService, this.#handlers());
+    this.#server.addService(coordinationService, this.#handlers());
   }
 
   get port(): number {

@@ -90,9 +90,10 @@ async function sendChunks(
     throw new TransportFault("MessageInvalid", "The operator asked for an offset that is no multiple of 2^20");
   }
   onProgress?.(from);
+  const buffer = Buffer.alloc(LEAF_BYTES);
   for (let at = from; at < manifest.byteLength; ) {
     inbox.throwIfFailed();
-    const data = await chunkOf(file, manifest, at);
+    const data = await chunkOf(file, manifest, at, buffer);
     const chunk = { message: { $case: "chunk", value: { offset: at, data } } } satisfies UploadMessage;
     await writeMessage(call, chunk, STALLED_MS);
     at += data.length;
@@ -100,8 +101,8 @@ async function sendChunks(
   }
 }
 
-async function chunkOf(file: FileHandle, manifest: Manifest, at: number): Promise<Uint8Array> {
-  const data = Buffer.alloc(Math.min(LEAF_BYTES, manifest.byteLength - at));
+async function chunkOf(file: FileHandle, manifest: Manifest, at: number, buffer: Buffer): Promise<Uint8Array> {
+  const data = buffer.subarray(0, Math.min(LEAF_BYTES, manifest.byteLength - at));
   const read = await readFully(file, data, at);
   const leaf = manifest.leaves[at / LEAF_BYTES];
   if (read < data.length || !leaf || !Buffer.from(leafHash(data)).equals(leaf)) {
