@@ -15,6 +15,8 @@ const YOUNG_MS = 3_600_000;
 
 export class AdapterStore {
   readonly #folder: string;
+  /** By digest: several sites ask for one adapter at the same moment. */
+  readonly #pulling = new Map<string, Promise<{ file: string; byteLength: number }>>();
 
   constructor(dataDir: string) {
     this.#folder = join(dataDir, "adapters");
@@ -60,6 +62,15 @@ export class AdapterStore {
   ): Promise<{ file: string; byteLength: number }> {
     const held = await this.find(version.adapterDigest);
     if (held) return held;
+    const { adapterDigest } = version;
+    const pulling =
+      this.#pulling.get(adapterDigest) ??
+      this.#pull(version, repository).finally(() => this.#pulling.delete(adapterDigest));
+    this.#pulling.set(adapterDigest, pulling);
+    return pulling;
+  }
+
+  async #pull(version: { adapterDigest: string; digest: string }, repository: () => Promise<OciRepository>) {
     const folder = this.scratch(`pull-${version.adapterDigest.slice(7, 23)}`);
     try {
       const pulled = await pullAdapter(await repository(), version.digest, folder, MOST_ADAPTER_BYTES);

@@ -82,3 +82,19 @@ test("an abort does not cover up what an earlier try met", async () => {
   expect(effects.isRunning("r1", "push")).toBe(false);
   expect(effects.result("r1", "push")).toMatchObject({ error: new Error("down") });
 });
+
+test("work that throws before it waits for anything has failed, and may be started again", async () => {
+  const effects = new Effects(
+    () => {},
+    () => 5,
+  );
+  effects.start("r1", "plan", () => {
+    throw new Error("no Federation");
+  });
+  await settled();
+  expect(effects.isRunning("r1", "plan")).toBe(false);
+  expect(effects.result("r1", "plan")).toMatchObject({ kind: "failed", tries: 1 });
+  effects.start("r1", "plan", async () => "made");
+  await settled();
+  expect(effects.result("r1", "plan")).toEqual({ kind: "done", value: "made" });
+});

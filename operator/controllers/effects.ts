@@ -37,7 +37,8 @@ export class Effects {
       ...(before?.result && { result: before.result }),
     };
     slots.set(name, slot);
-    const done = work(slot.abort.signal).then(
+    // Async, so that what throws before its first await ends this slot too and leaves it not running for ever.
+    const done = (async () => work(slot.abort.signal))().then(
       (value) => this.#end(key, slot, { kind: "done", value }),
       (error) => this.#end(key, slot, { kind: "failed", error, atMs: this.#now(), tries: tries + 1 }),
     );

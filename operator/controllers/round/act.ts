@@ -25,10 +25,13 @@ export async function act(
 }
 
 async function perform(context: Context, workplace: Workplace, record: RoundRecord, action: Action): Promise<void> {
-  const { effects } = workplace;
+  const start = <T>(name: string, work: (signal: AbortSignal) => Promise<T>) =>
+    workplace.effects.start(record.uid, name, (signal) =>
+      work(signal).catch((error) => tell(context, record, name, error)),
+    );
   switch (action.do) {
     case "plan":
-      return effects.start(record.uid, "plan", () => makePlan(context, record, settingsOf(context, record)));
+      return start("plan", () => makePlan(context, record, settingsOf(context, record)));
     case "sendPlan":
       return sendPlan(context, workplace, record, action.participants);
     case "cancel":
@@ -39,16 +42,22 @@ async function perform(context: Context, workplace: Workplace, record: RoundReco
       return;
     }
     case "makeCandidate":
-      return effects.start(record.uid, "candidate", () => makeCandidate(context, workplace, record));
+      return start("candidate", () => makeCandidate(context, workplace, record));
     case "publish":
-      return effects.start(record.uid, "publish", (signal) => publishCandidate(context, workplace, record, signal));
+      return start("publish", (signal) => publishCandidate(context, workplace, record, signal));
     case "abortPublish":
-      return effects.abort(record.uid, "publish");
+      return workplace.effects.abort(record.uid, "publish");
     case "activate":
-      return effects.start(record.uid, "activate", () => activate(context, workplace, record));
+      return start("activate", () => activate(context, workplace, record));
     case "cleanUp":
       return cleanUp(context, workplace, record);
   }
+}
+
+/** What is tried again shows in no status meanwhile. */
+function tell(context: Context, record: RoundRecord, step: string, error: unknown): never {
+  context.log.warn({ round: record.name, step, err: error }, "a step of the round failed");
+  throw error;
 }
 
 function settingsOf(context: Context, record: RoundRecord) {

@@ -1,12 +1,12 @@
 /**
- * Pushes the candidate to the federation's registry and makes it the active version in the journal.
+ * Pushes the candidate to the federation's registry and writes down that it is published and active.
  * Idempotent: number, files and manifest are the same in every try, so that the registry already has what an earlier try sent.
  */
 import { adapterVersionName } from "../../../api/adapter-version.ts";
 import { PublishFault } from "../../../publish/fault.ts";
 import { formatAdapterConfig } from "../../../publish/peft.ts";
 import { pushAdapter } from "../../../publish/push-adapter.ts";
-import type { RoundRecord } from "../../../round/record.ts";
+import { isTerminal, type RoundRecord } from "../../../round/record.ts";
 import type { Context } from "../../context.ts";
 import { repositoryOf } from "../../registry.ts";
 import type { ActiveVersion } from "../../versions.ts";
@@ -48,7 +48,20 @@ export async function publishCandidate(
     reference: pushed.reference,
     byteLength: pushed.byteLength,
   };
-  await context.journal.commit([context.versions.activation(record.federation, active)]);
-  context.versions.activated(record.federation, active);
+  await activateIn(context, workplace, record, active);
   return active;
+}
+
+/**
+ * In one commit, so that no crash comes between, and only while the round is open: a push that came to its end after the round had
+ * failed must not become the parent of the next one.
+ */
+async function activateIn(context: Context, workplace: Workplace, record: RoundRecord, active: ActiveVersion) {
+  const { version, digest, reference } = active;
+  const { desk } = workplace;
+  const now = desk.get(record.uid);
+  if (!now || isTerminal(now)) throw new PublishFault("Refused", "the round had ended before the push did");
+  const publish = (open: RoundRecord) => ({ ...open, published: { version, digest, reference } });
+  await desk.update(record.uid, publish, [context.versions.activation(record.federation, active)]);
+  context.versions.activated(record.federation, active);
 }
