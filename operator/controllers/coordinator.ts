@@ -26,6 +26,9 @@ import { sendPlan } from "./round/actions/messages.ts";
 import type { Workplace } from "./round/workplace.ts";
 import { identityOf } from "./selector.ts";
 
+/** Each is signed, and a stream holds 64 unread messages: an agent with more gets the rest at its next connection. */
+const MOST_CANCELLED_AT_ONCE = 32;
+
 export class OperatorCoordinator implements Coordinator {
   readonly #context: Context;
   readonly #workplace: Workplace;
@@ -60,7 +63,7 @@ export class OperatorCoordinator implements Coordinator {
   attended(session: Session): void {
     this.#context.attendance.arrived(session);
     this.#wakeParticipant(session.participant);
-    for (const work of session.attending.open) this.#cancelIfOver(session, work);
+    for (const work of session.attending.open.slice(0, MOST_CANCELLED_AT_ONCE)) this.#cancelIfOver(session, work);
     for (const record of this.#workplace.desk.open()) {
       const own = record.participants.find(({ name }) => name === session.participant);
       if (!own || isSettled(own) || !isOpen(record)) continue;

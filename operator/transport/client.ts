@@ -208,6 +208,8 @@ export class CoordinatorClient {
     let timer: NodeJS.Timeout;
     const { now } = this.#parts;
     const schedule = (inMs: number) => {
+      // It may have ended while a renewal was under way: the next connection has a timer of its own.
+      if (connection.ended.aborted) return;
       timer = setTimeout(attempt, Math.min(Math.max(inMs, 0), LONGEST_TIMER_MS));
     };
     const attempt = () => {

@@ -89,7 +89,7 @@ async function receive(
         throw new TransportFault("MessageInvalid", "The adapter has another length than the plan says");
       }
       hash.update(chunk.data);
-      await file.write(chunk.data, 0, chunk.data.length, at);
+      await writeFully(file, chunk.data, at);
       at += chunk.data.length;
     }
   } catch (error) {
@@ -98,6 +98,13 @@ async function receive(
     signal.removeEventListener("abort", stop);
     connection.ended.removeEventListener("abort", lost);
     call.cancel();
+  }
+}
+
+/** A disk that is nearly full takes a part and says so by the count alone; what the hash has seen would then not be in the file. */
+async function writeFully(file: FileHandle, data: Uint8Array, at: number): Promise<void> {
+  for (let done = 0; done < data.length; ) {
+    done += (await file.write(data, done, data.length - done, at + done)).bytesWritten;
   }
 }
 

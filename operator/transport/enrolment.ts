@@ -22,7 +22,7 @@ import {
 } from "./generated/rondo.v1.ts";
 import { ED25519_BYTES, publicKeyFromRaw } from "./identity.ts";
 import { MOST_ENROLMENT_BYTES, MOST_ENROLMENT_MESSAGE_BYTES } from "./limits.ts";
-import { RateLimit } from "./rate-limit.ts";
+import { addressKey, RateLimit } from "./rate-limit.ts";
 import { bind, serverOptions, shutdown } from "./server.ts";
 
 const TOKEN_BYTES = 32;
@@ -134,8 +134,7 @@ export class EnrolmentServer {
     reply: sendUnaryData<CertificateReply>,
     work: () => Promise<CertificateReply>,
   ): void {
-    const address = call.getPeer().replace(/:\d+$/, "");
-    const passes = this.#perAddress.take(address, this.#now()) && this.#inAll.take("", this.#now());
+    const passes = this.#perAddress.take(addressKey(call.getPeer()), this.#now()) && this.#inAll.take("", this.#now());
     const served = passes
       ? work()
       : Promise.reject(

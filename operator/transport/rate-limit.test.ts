@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
 import { Backoff, pause } from "./backoff.ts";
-import { RateLimit } from "./rate-limit.ts";
+import { addressKey, RateLimit } from "./rate-limit.ts";
 
 test("a burst passes, then so many a minute", () => {
   const limit = new RateLimit({ burst: 3, perMinute: 6, mostKeys: 10 });
@@ -39,3 +39,13 @@ test("a pause ends early with its signal", async () => {
   await paused;
   await pause(60_000, stop.signal);
 });
+
+test.each([
+  ["10.77.0.11:40112", "10.77.0.11"],
+  ["::ffff:10.77.0.11:40112", "10.77.0.11"],
+  ["2001:db8:1:2:3:4:5:6:40112", "2001:db8:1:2::/64"],
+  ["2001:db8::5:40112", "2001:db8:0:0::/64"],
+  ["fe80::1:2:3:4:40112", "fe80:0:0:0::/64"],
+  ["::1:40112", "0:0:0:0::/64"],
+  ["unknown", "unknown"],
+])("%s is counted as %s", (peer, key) => expect(addressKey(peer)).toBe(key));

@@ -25,3 +25,18 @@ export class RateLimit {
     return passes;
   }
 }
+
+/**
+ * Whom an address is counted as: an IPv6 subscriber has a /64 at least, and could come from another address each time.
+ * @param peer  address:port, as gRPC gives it: without brackets
+ */
+export function addressKey(peer: string): string {
+  const address = peer.replace(/:\d+$/, "");
+  const mapped = /^::ffff:(\d+\.\d+\.\d+\.\d+)$/i.exec(address)?.[1];
+  if (mapped || !address.includes(":")) return mapped ?? address;
+  const [head = "", tail] = address.split("::");
+  const groups = head === "" ? [] : head.split(":");
+  const behind = tail ? tail.split(":").length : 0;
+  if (tail !== undefined) while (groups.length + behind < 8) groups.push("0");
+  return `${groups.slice(0, 4).join(":")}::/64`;
+}

@@ -55,7 +55,8 @@ export class ParticipantReconciler {
     } else {
       const identity = identityOf(participant) ?? "";
       const before = this.#identities.get(name);
-      if (before !== undefined && before !== identity)
+      // Without an identity before, whoever is connected now came with this one.
+      if (before && before !== identity)
         server?.disconnect(name, { code: "IdentityChanged", message: "this Participant is to be enrolled anew" });
       this.#identities.set(name, identity);
     }

@@ -71,10 +71,14 @@ function earlierRound(context: Context, workplace: Workplace, record: RoundRecor
     .map(({ name }) => name)[0];
 }
 
-/** A record is ahead of the object's status; without one (the journal was lost) the status is all there is. */
+/**
+ * A record is ahead of the object's status; without one (the journal was lost) the status is all there is, and what is being deleted
+ * is never begun, however long another's finalizer holds it.
+ */
 function hasEnded(workplace: Workplace, round: FederationRound): boolean {
   const record = workplace.desk.get(round.metadata.uid);
-  return record ? isTerminal(record) : isTerminalPhase(round.status.phase);
+  if (record) return isTerminal(record);
+  return isTerminalPhase(round.status.phase) || round.metadata.deletionTimestamp !== undefined;
 }
 
 function revoked(context: Context, record: RoundRecord): Set<string> {
