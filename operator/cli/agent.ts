@@ -4,7 +4,7 @@ import { readAgentConfig } from "../agent/config.ts";
 import { startAgent } from "../agent/run.ts";
 import { defaultCredentials } from "../kube/credentials.ts";
 import { createLogger } from "../telemetry/logger.ts";
-import { untilSignal } from "./signals.ts";
+import { endedBySignal, untilSignal } from "./signals.ts";
 import { VERSION } from "./version.ts";
 
 export async function run(options: { config: string; kubeconfig?: string }): Promise<void> {
@@ -22,7 +22,7 @@ export async function run(options: { config: string; kubeconfig?: string }): Pro
       log.fatal({ why }, "the agent ends");
       process.exit(1);
     },
-  });
+  }).catch(endedBySignal(signalled.signal));
   await signalled.promise;
   log.info("stopping");
   await agent.stop();

@@ -3,7 +3,7 @@ import { readOperatorConfig } from "../controllers/config.ts";
 import { startOperator } from "../controllers/operator.ts";
 import { defaultCredentials } from "../kube/credentials.ts";
 import { createLogger } from "../telemetry/logger.ts";
-import { untilSignal } from "./signals.ts";
+import { endedBySignal, untilSignal } from "./signals.ts";
 import { VERSION } from "./version.ts";
 
 export async function run(options: { config: string; kubeconfig?: string }): Promise<void> {
@@ -20,7 +20,7 @@ export async function run(options: { config: string; kubeconfig?: string }): Pro
       log.fatal({ why }, "the operator ends");
       process.exit(1);
     },
-  });
+  }).catch(endedBySignal(signalled.signal));
   await signalled.promise;
   log.info("stopping");
   await operator.stop();

@@ -12,3 +12,11 @@ export function untilSignal(): { promise: Promise<void>; signal: AbortSignal } {
   });
   return { promise, signal: controller.signal };
 }
+
+/** For a start that a signal cuts short, while it waits for the Lease for example: that is a stop as asked for, and no failure. */
+export function endedBySignal(signal: AbortSignal): (error: unknown) => never {
+  return (error) => {
+    if (signal.aborted) process.exit(0);
+    throw error;
+  };
+}

@@ -4,6 +4,7 @@
  * Holds: the file is checked (LoRA, one rank, the wanted modules) before anything is published.
  */
 import { rm } from "node:fs/promises";
+import { dirname } from "node:path";
 import { countNonFinite } from "../../aggregation/finite.ts";
 import { adapterVersionName } from "../../api/adapter-version.ts";
 import type { Federation } from "../../api/federation.ts";
@@ -54,6 +55,8 @@ export async function initialise(
     const file = source ? source.file : await pullInitial(context, federation, signal);
     await publishInitial(context, federation, file, signal);
     await jobs.forget(federation);
+    // Pulled into a folder of its own, which a failed push keeps for the next try.
+    if (!source) await rm(dirname(file), { recursive: true, force: true });
   });
   const message = result?.kind === "failed" && result.error instanceof Error ? result.error.message : undefined;
   return { state: { kind: "making", ...(message && { message }) } };
