@@ -2,13 +2,13 @@
  * Turns a trained adapter into this site's contribution: checked against the plan, delta = trained − parent, clipped, weighted
  * (secure-aggregation.md section 5; protocol.md "privacy: trusted").
  * Holds: memory is a few chunks of 1 MiB whatever the adapter's size, and no chunk takes the event loop longer than a few milliseconds;
- * the file appears whole and fsynced or not at all.
+ * the file appears whole or not at all, and is made again after a crash.
  * Does not: seal it (transport/sealing.ts) or trust the trainer: a fault names the tensor, never a value.
  */
 import { clipFactor, scale, squaredNorm } from "../aggregation/clip.ts";
 import { checkTensors, deltaSentence, subtract, type TableTensor } from "../aggregation/delta.ts";
 import { weightOf } from "../aggregation/weight.ts";
-import { openSafetensors, type SafetensorsFile, writeSafetensors } from "../publish/safetensors.ts";
+import { openSafetensors, type SafetensorsFile, writeScratchSafetensors } from "../publish/safetensors.ts";
 import { SafetensorsFault } from "../publish/safetensors-header.ts";
 import type { Plan } from "../round/plan.ts";
 
@@ -38,7 +38,7 @@ export async function makeDelta(options: DeltaOptions): Promise<{ weight: number
   await using trained = await openAdapter(options.trainedFile, plan.tensors, "trained");
   const factor = clipFactor(await squaredNormOf(plan.tensors, trained, parent), Number(plan.aggregation.clipNorm));
   const weight = weightOf(plan.aggregation.weighting, options.examples, plan.aggregation.exampleCap);
-  const { byteLength } = await writeSafetensors(
+  const { byteLength } = await writeScratchSafetensors(
     options.deltaFile,
     plan.tensors,
     new Map([["weight", String(weight)]]),

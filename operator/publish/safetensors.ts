@@ -100,16 +100,47 @@ export async function writeSafetensors(
   metadata: ReadonlyMap<string, string>,
   valuesOf: TensorValues,
 ): Promise<{ byteLength: number; sha256: string }> {
+  const hash = createHash("sha256");
+  const partial = `${path}.partial`;
+  const byteLength = await writeTensors(partial, { tensors, metadata, valuesOf, seen: (bytes) => hash.update(bytes) });
+  await rename(partial, path);
+  return { byteLength, sha256: hash.digest("hex") };
+}
+
+/**
+ * The same for a file that is read once and removed, and made again after a crash: neither hashed nor synced, each of which
+ * costs as much as the arithmetic. Under `path` it is complete unless the machine crashed.
+ */
+export async function writeScratchSafetensors(
+  path: string,
+  tensors: ReadonlyArray<Pick<TensorSpec, "name" | "shape">>,
+  metadata: ReadonlyMap<string, string>,
+  valuesOf: TensorValues,
+): Promise<{ byteLength: number }> {
+  const partial = `${path}.partial`;
+  const byteLength = await writeTensors(partial, { tensors, metadata, valuesOf });
+  await rename(partial, path);
+  return { byteLength };
+}
+
+interface Contents {
+  tensors: ReadonlyArray<Pick<TensorSpec, "name" | "shape">>;
+  metadata: ReadonlyMap<string, string>;
+  valuesOf: TensorValues;
+  /** Gets all bytes in order; then the file is also synced. */
+  seen?: (bytes: Uint8Array) => void;
+}
+
+/** @returns the file's size; removes the file on a fault */
+async function writeTensors(path: string, { tensors, metadata, valuesOf, seen }: Contents): Promise<number> {
   const { bytes, header } = formatHeader(
     tensors.map(({ name, shape }) => ({ name, shape, dtype: "F32" })),
     metadata,
   );
-  const partial = `${path}.partial`;
-  const hash = createHash("sha256");
   try {
-    await using file = await open(partial, "w", 0o600);
+    await using file = await open(path, "w", 0o600);
     const append = async (chunk: Uint8Array) => {
-      hash.update(chunk);
+      seen?.(chunk);
       await writeExactly(file, chunk);
     };
     await append(bytes);
@@ -122,13 +153,12 @@ export async function writeSafetensors(
       }
       if (written !== tensor.end - tensor.begin) throw new RangeError(`wrong number of values for ${tensor.name}`);
     }
-    await file.sync();
+    if (seen) await file.sync();
   } catch (error) {
-    await rm(partial, { force: true });
+    await rm(path, { force: true });
     throw error;
   }
-  await rename(partial, path);
-  return { byteLength: header.byteLength, sha256: hash.digest("hex") };
+  return header.byteLength;
 }
 
 /** A copy with every value as F32, in the reference writer's order: the form that rounds work on. */

@@ -22,8 +22,9 @@ const ROOT = join(import.meta.dirname, "../..");
 /** A bundle of its own: somebody may be building images from dist/ at the same time. */
 const DIST = join(ROOT, ".rondo/bench/dist");
 const MAIN = join(DIST, "main.js");
-/** As images/operator/rondo starts it: with a large young generation V8 lets an idle process grow. */
-const NODE_OPTIONS = ["--max-semi-space-size=2"];
+/** As images/operator/rondo starts it. */
+const NODE_OPTIONS = ["--max-semi-space-size=2", "--heap-growing-percent=300"];
+const ENVIRONMENT = { MALLOC_ARENA_MAX: "2" };
 export const IMAGE = "registry.example/bench/trainer:1";
 
 export interface BenchFederation extends AsyncDisposable {
@@ -148,7 +149,7 @@ function start(processes: ProcessGroup, api: ApiServer, home: string, command: s
   const file = join(home, "config.yaml");
   writeFileSync(file, JSON.stringify(config, null, 2)); // JSON is YAML
   const child = processes.start(process.execPath, [...NODE_OPTIONS, MAIN, ...command, "--config", file], {
-    env: { KUBECONFIG: api.kubeconfig },
+    env: { ...ENVIRONMENT, KUBECONFIG: api.kubeconfig },
     cwd: home,
     log: join(home, "log"),
   });
