@@ -176,9 +176,15 @@ function widenConnections(server: Server, bytes: number): void {
   }
 }
 
+/** Resolves at the latest when `graceMs` are over: what is open then is cut, and a peer that does not answer is not waited for. */
 export function shutdown(server: Server, graceMs: number): Promise<void> {
   return new Promise((resolve) => {
-    const force = setTimeout(() => server.forceShutdown(), graceMs);
+    const force = setTimeout(() => {
+      server.forceShutdown();
+      // Not by tryShutdown's word: a socket that is being closed waits for its peer, and one silent agent would hold up the stop until
+      // kubelet kills the process, its Lease still held.
+      setImmediate(resolve);
+    }, graceMs);
     server.tryShutdown(() => {
       clearTimeout(force);
       resolve();

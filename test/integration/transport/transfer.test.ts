@@ -167,9 +167,8 @@ test("an upload goes on where it was when the agent is stopped in the middle and
   expect((await readFile(operator.coordinator.uploads[0]!.file)).equals(bytes)).toBe(true);
 });
 
-test("an upload of an agent that is killed in the middle is continued by the next process", async () => {
-  const identity = generateIdentity();
-  const { bytes, file, manifest } = await fileOf(24 * LEAF_BYTES);
+/** An agent in a process of its own, in the middle of an upload of 24 leaves. */
+async function uploadingProcess(file: string, identity = generateIdentity()) {
   const argument = JSON.stringify({
     invitation: operator.invite("clinic-a"),
     identity: Buffer.from(rawPrivateKey(identity.privateKey)).toString("hex"),
@@ -180,6 +179,27 @@ test("an upload of an agent that is killed in the middle is continued by the nex
   const child = spawn(process.execPath, [program, argument], { stdio: ["ignore", "pipe", "inherit"] });
   let said = "";
   while (!said.includes(String(8 * LEAF_BYTES))) said += String((await once(child.stdout, "data"))[0]);
+  return child;
+}
+
+test("an agent that falls silent in the middle of an upload does not hold up the operator's stop", async () => {
+  const { file } = await fileOf(24 * LEAF_BYTES);
+  const child = await uploadingProcess(file);
+  child.kill("SIGSTOP");
+  try {
+    const startedMs = performance.now();
+    await operator.down(500);
+    expect(performance.now() - startedMs).toBeLessThan(5_000);
+  } finally {
+    child.kill("SIGKILL");
+  }
+  await operator.up();
+});
+
+test("an upload of an agent that is killed in the middle is continued by the next process", async () => {
+  const identity = generateIdentity();
+  const { bytes, file, manifest } = await fileOf(24 * LEAF_BYTES);
+  const child = await uploadingProcess(file, identity);
   child.kill("SIGKILL");
   await once(child, "close");
   expect(operator.coordinator.uploads).toEqual([]);
