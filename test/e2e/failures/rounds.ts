@@ -17,6 +17,7 @@ export async function startRound(
   name: string,
   spec: Partial<FederationRound["spec"]> & { federation: string },
 ): Promise<void> {
+  await kube.delete(FEDERATION_ROUNDS, { namespace: NAMESPACE, name }); // of a run that kept its clusters
   await kube.create(FEDERATION_ROUNDS, {
     apiVersion: "rondo.dev/v1alpha1",
     kind: "FederationRound",
