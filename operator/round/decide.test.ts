@@ -281,6 +281,21 @@ const cases: Case[] = [
     message: /version 1 from 2 of 3 participants is at r@sha256:dd/,
   },
   {
+    says: "an AdapterVersion that is refused is tried again while a person may still free its name",
+    record: { ...publishing(), published: { version: 1, digest: "sha256:dd", reference: "r@sha256:dd" } },
+    world: { nowMs: T0 + 179_999, activationProblem: "dictionaries-v1 belongs to another adapter" },
+    phase: "Publishing",
+    does: ["activate"],
+  },
+  {
+    says: "and a minute after the deadline the round fails with what has to be freed",
+    record: { ...publishing(), published: { version: 1, digest: "sha256:dd", reference: "r@sha256:dd" } },
+    world: { nowMs: T0 + 180_000, activationProblem: "dictionaries-v1 belongs to another adapter" },
+    phase: "Failed",
+    reason: "ActivationFailed",
+    message: /version 1 is in the registry.*belongs to another adapter.*free its name/,
+  },
+  {
     says: "a deleted round is cancelled at everybody who works on it",
     record: training("Training", "Contributed", "Refused"),
     world: { deleting: true },

@@ -16,4 +16,5 @@ export type RoundFault =
   | { code: "DeadlineExceeded" }
   | { code: "RegistryUnreachable"; problem: string }
   | { code: "RegistryRefused"; problem: string }
+  | { code: "ActivationFailed"; version: number; problem: string }
   | { code: "Cancelled" };

@@ -24,6 +24,8 @@ const outcomes: { [C in RoundFault["code"]]: (fault: Extract<RoundFault, { code:
   DeadlineExceeded: () => "the candidate was not finished by the aggregation deadline; raise deadlines.aggregation",
   RegistryUnreachable: (f) => `nothing was published before the aggregation deadline: ${f.problem}`,
   RegistryRefused: (f) => `the registry would not take the adapter: ${f.problem}`,
+  ActivationFailed: (f) =>
+    `version ${f.version} is in the registry, but its AdapterVersion could not be written: ${f.problem}; free its name or give the operator the right`,
   Cancelled: () => "the round was deleted before it ended",
 };
 

@@ -1,7 +1,8 @@
 /**
  * Publishing: the candidate goes to the registry and becomes an AdapterVersion. → Succeeded | Failed.
  * Holds: the manifest is pushed last and the AdapterVersion comes after it, so that nothing half-written can be found;
- * once the registry has everything the round can only succeed, and what is left is written to our own API server until it is there.
+ * once the registry has everything, what is left is written to our own API server until it is there; only where that server
+ * refuses it for good (a foreign object has its name, a right is missing) does the round fail, a minute after its deadline.
  */
 import { fail, succeed } from "./end.ts";
 import { phaseStart, type RoundRecord } from "./record.ts";
@@ -11,6 +12,8 @@ import type { Decision, PublishResult, World } from "./world.ts";
 export const PUBLISH_GRACE_MS = 5_000;
 const LONGEST_PAUSE_MS = 15_000;
 const ACTIVATE_AGAIN_MS = 2_000;
+/** Beyond the deadline, for an API server that refuses the AdapterVersion: a person may still be clearing its name. */
+export const ACTIVATE_GRACE_MS = 60_000;
 
 export function followPublishing(before: RoundRecord, world: World): Decision {
   if (before.published || world.publish?.kind === "published") return activate(withPublished(before, world), world);
@@ -41,6 +44,14 @@ function withPublished(record: RoundRecord, world: World): RoundRecord {
 
 function activate(record: RoundRecord, world: World): Decision {
   if (world.activated) return succeed(record, world.nowMs);
+  const refused = world.activationProblem;
+  if (refused && world.nowMs >= phaseStart(record) + record.aggregationMs! + ACTIVATE_GRACE_MS) {
+    return fail(
+      record,
+      { code: "ActivationFailed", version: record.published!.version, problem: refused },
+      world.nowMs,
+    );
+  }
   return { record, actions: [{ do: "activate" }], lookAgainAtMs: world.nowMs + ACTIVATE_AGAIN_MS };
 }
 

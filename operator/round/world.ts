@@ -76,6 +76,8 @@ export interface World {
   publishing: boolean;
   /** AdapterVersion is there and active. */
   activated: boolean;
+  /** Why the last try to write the AdapterVersion was refused; absent where there was none, or the API server did not answer. */
+  activationProblem?: string;
 }
 
 export type Action =

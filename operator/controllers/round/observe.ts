@@ -1,7 +1,7 @@
 /** Gathers what decide() is told: objects from the caches, who is connected, and how far this process's own work has come. */
 import { type FederationRound, isTerminal as isTerminalPhase } from "../../api/federation-round.ts";
 import { effectiveSettings } from "../../api/merge.ts";
-import { isKubeFault } from "../../kube/faults.ts";
+import { isKubeFault, type KubeFault } from "../../kube/faults.ts";
 import { PublishFault } from "../../publish/fault.ts";
 import { isTerminal, type RoundRecord } from "../../round/record.ts";
 import type { FederationView, PlanResult, PublishResult, World } from "../../round/world.ts";
@@ -15,6 +15,9 @@ import type { CandidateFile } from "./actions/candidate.ts";
 import { termsOf } from "./actions/plan.ts";
 import type { Workplace } from "./workplace.ts";
 
+/** An API server that answers so may answer better later. */
+const PASSING = ["Unreachable", "Timeout", "ServerError", "TooManyRequests"] as const satisfies KubeFault["code"][];
+
 export function observe(context: Context, workplace: Workplace, record: RoundRecord): World {
   const { effects } = workplace;
   const round = there(context.objects.round(record.name));
@@ -22,6 +25,8 @@ export function observe(context: Context, workplace: Workplace, record: RoundRec
   const plan = planResult(effects.result(record.uid, "plan"));
   const candidate = candidateResult(effects.result(record.uid, "candidate"));
   const publish = publishResult(effects.result(record.uid, "publish"), effects.isRunning(record.uid, "publish"));
+  const activation = effects.result(record.uid, "activate");
+  const refusal = refusalOf(activation);
   return {
     nowMs: context.now(),
     deleting: round?.metadata.uid !== record.uid || round.metadata.deletionTimestamp !== undefined,
@@ -34,7 +39,8 @@ export function observe(context: Context, workplace: Workplace, record: RoundRec
     ...(candidate && { candidate }),
     ...(publish && { publish }),
     publishing: effects.isRunning(record.uid, "publish"),
-    activated: effects.result(record.uid, "activate")?.kind === "done",
+    activated: activation?.kind === "done",
+    ...(refusal && { activationProblem: refusal }),
   };
 }
 
@@ -93,7 +99,7 @@ function planResult(result: Result<PlanResult> | undefined): PlanResult | undefi
   if (!result) return undefined;
   if (result.kind === "done") return result.value;
   const { error } = result;
-  const passes = isKubeFault(error, "Unreachable", "Timeout", "ServerError", "TooManyRequests");
+  const passes = isKubeFault(error, ...PASSING);
   const retry = passes || (error instanceof PublishFault && error.transient);
   return { kind: "failed", problem: problemOf(error), retry };
 }
@@ -103,6 +109,12 @@ function candidateResult(result: Result<CandidateFile> | undefined): World["cand
   return result.kind === "done"
     ? { kind: "made", ...result.value }
     : { kind: "failed", problem: problemOf(result.error) };
+}
+
+/** An API server that does not answer refuses nothing. */
+function refusalOf(result: Result<unknown> | undefined): string | undefined {
+  if (result?.kind !== "failed" || isKubeFault(result.error, ...PASSING)) return undefined;
+  return problemOf(result.error);
 }
 
 /** The result of an earlier try says nothing while the next one runs. */
