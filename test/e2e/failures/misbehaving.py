@@ -1,6 +1,6 @@
 """
-A trainer that does what the site's folder /rondo/behaviour says, good or bad: the first word of `do`, read anew by every pod. Standard library alone,
-so that it starts in a fraction of a second; `real` becomes the trainer that Rondo ships.
+A trainer that does what the site's file /rondo/behaviour/do says, good or bad; read anew by every pod. Standard library alone, so
+that it starts in a fraction of a second; `real` becomes the trainer that Rondo ships.
 
 Holds: it keeps the contract of docs/trainer.md wherever the behaviour is not to break it; each start is a line in `starts`, so that a test
 sees what was trained twice. Does not: train.
@@ -14,6 +14,7 @@ import signal
 import struct
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from rondo_trainer.client import TaskClient
@@ -30,9 +31,7 @@ def main() -> int:
         python = "/opt/rondo/venv/bin/python"
         os.execv(python, [python, "-m", "rondo_trainer"])
     environment = os.environ
-    agent = TaskClient(
-        environment["RONDO_TASK_URL"], Path(environment["RONDO_TASK_CA"]), Path(environment["RONDO_TASK_TOKEN_FILE"])
-    )
+    agent = TaskClient(environment["RONDO_TASK_URL"], Path(environment["RONDO_TASK_CA"]), Path(environment["RONDO_TASK_TOKEN_FILE"]))
     task = json.loads(agent.task())
     agent.deadline_ms = task["deadline"]
     with (FOLDER / "starts").open("a") as starts:
@@ -75,7 +74,7 @@ def not_a_number(adapter: bytes) -> bytes:
     return first_values(adapter, lambda _: math.nan)
 
 
-def first_values(adapter: bytes, change: "callable") -> bytes:
+def first_values(adapter: bytes, change: Callable[[float], float]) -> bytes:
     tensors, data = parsed(adapter)
     changed = bytearray(data)
     for tensor in tensors.values():
