@@ -153,7 +153,7 @@ export class ClusterJobs implements TrainerJobs {
       kind: "Job",
       metadata: { namespace, name },
     };
-    recorder.record(job, { type: "Warning", reason, note: text });
+    recorder.record(job, { type: "Warning", reason, note: lastLineFirst(text) });
   }
 
   /** Deletes this participant's Jobs whose names are not in `living`: what a lost ledger or a crash left behind. */
@@ -186,4 +186,10 @@ export class ClusterJobs implements TrainerJobs {
       return [];
     }
   }
+}
+
+/** `kubectl get events` shows the first line only, and a program's last one says why it ended. */
+export function lastLineFirst(text: string): string {
+  const lines = text.split("\n").filter((line) => line.trim());
+  return [...lines.slice(-1), ...lines.slice(0, -1)].join("\n");
 }

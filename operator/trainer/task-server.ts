@@ -185,7 +185,8 @@ async function sendFile(response: ServerResponse, file: string | undefined, abse
 async function receiveAdapter(request: IncomingMessage, response: ServerResponse, task: OpenTask): Promise<void> {
   if (!task.outputFile) throw new TaskFault(405, `a task of kind ${task.task.kind} delivers no adapter`);
   if (task.delivered) throw new TaskFault(409, "the result is delivered; the adapter is final");
-  if (task.receiving) throw new TaskFault(409, "another delivery of this adapter is under way");
+  // Not 409, which is final to a trainer: its lost connection may not be noticed here yet when it tries again.
+  if (task.receiving) throw new TaskFault(425, "another delivery of this adapter is under way; try again");
   task.receiving = true;
   try {
     const received = await receiveFile(request, task.outputFile, task.maxAdapterBytes);
@@ -204,7 +205,7 @@ async function receiveResult(request: IncomingMessage, response: ServerResponse,
     return reply(response, 204);
   }
   // Else what was checked would be replaced after it was taken.
-  if (task.receiving) throw new TaskFault(409, "a delivery of the adapter is under way");
+  if (task.receiving) throw new TaskFault(425, "a delivery of the adapter is under way; try again");
   if (task.outputFile) await checkAdapter(task, task.outputFile, result);
   await task.onResult(result);
   task.delivered = result;

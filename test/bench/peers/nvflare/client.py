@@ -11,7 +11,6 @@ while flare.is_running():
     if model is None:
         break
     params = {
-        name: values + random.standard_normal(values.shape, dtype=np.float32) * np.float32(1e-3)
-        for name, values in model.params.items()
+        name: values + random.standard_normal(values.shape, dtype=np.float32) * np.float32(1e-3) for name, values in model.params.items()
     }
     flare.send(FLModel(params=params, metrics={"accuracy": 1.0}, meta={"NUM_STEPS_CURRENT_ROUND": 1}))
