@@ -185,11 +185,14 @@ async function isReady(port: number): Promise<boolean> {
   return answer?.status === 200;
 }
 
+/** Rarely: each look is work for the API server that is measured. Times come from status, not from here. */
+const POLL_MS = 1000;
+
 export async function eventually(what: string, seconds: number, isTrue: () => Promise<boolean>): Promise<void> {
   const deadline = Date.now() + seconds * 1000;
   while (!(await isTrue())) {
     if (Date.now() > deadline) throw new Error(`not within ${seconds} s: ${what}`);
-    await sleep(200);
+    await sleep(POLL_MS);
   }
 }
 

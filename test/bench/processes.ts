@@ -8,7 +8,7 @@ import { randomUUID } from "node:crypto";
 import { closeSync, openSync, readdirSync, readFileSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
 
-const SAMPLE_MS = 100;
+const SAMPLE_MS = 200;
 const CLOCK_TICKS = 100; // sysconf(_SC_CLK_TCK) is 100 on every Linux that Node runs on
 
 export interface Usage {
@@ -18,6 +18,16 @@ export interface Usage {
   largestMiB: number;
   processes: number;
   cpuSeconds: number;
+}
+
+const groups = new Set<ProcessGroup>();
+for (const [signal, number] of [
+  ["SIGINT", 2],
+  ["SIGTERM", 15],
+] as const) {
+  process.once(signal, () => {
+    void Promise.all([...groups].map((group) => group.end())).finally(() => process.exit(128 + number));
+  });
 }
 
 export class ProcessGroup {
@@ -32,6 +42,7 @@ export class ProcessGroup {
   /** @param roleOf  a short word for a command line; memory is summed by it */
   constructor(roleOf: (command: string) => string) {
     this.#roleOf = roleOf;
+    groups.add(this);
     this.#timer = setInterval(() => this.sample(), SAMPLE_MS);
   }
 
@@ -80,6 +91,7 @@ export class ProcessGroup {
   /** Asks, waits, then kills. */
   async end(): Promise<void> {
     clearInterval(this.#timer);
+    groups.delete(this);
     this.#signal("SIGTERM");
     for (let waits = 0; waits < 30 && this.#pids().length > 0; waits++) await sleep(100);
     this.#signal("SIGKILL");
