@@ -5,7 +5,7 @@
 import { existsSync, rmSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { down } from "../cluster/down.ts";
-import { cacheDir, kubeconfigPath } from "../cluster/layout.ts";
+import { cacheDir, clusterSet, knownClusters, kubeconfigPath } from "../cluster/layout.ts";
 import { missingRequirement } from "../cluster/requirements.ts";
 import { type DemoOptions, demoOptions } from "./options.ts";
 import { bold, dim, red, say, step } from "./progress.ts";
@@ -31,7 +31,8 @@ try {
 }
 
 async function start(options: DemoOptions): Promise<void> {
-  if (existsSync(volumesOf(state))) await step("what an earlier demo left", remove);
+  if (knownClusters(clusterSet()).length > 0 || existsSync(volumesOf(state)))
+    await step("what an earlier demo left", remove);
   const ok = await runDemo(options, state);
   say();
   say(bold("Look around"));
