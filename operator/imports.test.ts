@@ -6,6 +6,20 @@ import { expect, test } from "vitest";
 
 const root = dirname(fileURLToPath(import.meta.url));
 
+/** Where decisions meet the world: everything but each other and the command line. */
+const everyHand = [
+  "aggregation",
+  "api",
+  "journal",
+  "kube",
+  "publish",
+  "round",
+  "telemetry",
+  "threads.ts",
+  "trainer",
+  "transport",
+];
+
 /** folder → the folders of operator/ that it may import (itself always). */
 const mayImport: Record<string, readonly string[]> = {
   api: [],
@@ -17,30 +31,8 @@ const mayImport: Record<string, readonly string[]> = {
   transport: ["journal", "round", "telemetry", "threads.ts"],
   publish: ["aggregation", "telemetry"],
   trainer: ["api", "kube", "publish", "telemetry"],
-  agent: [
-    "aggregation",
-    "api",
-    "journal",
-    "kube",
-    "publish",
-    "round",
-    "telemetry",
-    "threads.ts",
-    "trainer",
-    "transport",
-  ],
-  controllers: [
-    "aggregation",
-    "api",
-    "journal",
-    "kube",
-    "publish",
-    "round",
-    "telemetry",
-    "threads.ts",
-    "trainer",
-    "transport",
-  ],
+  agent: everyHand,
+  controllers: everyHand,
   cli: ["agent", "api", "controllers", "kube", "telemetry", "transport"],
   "main.ts": ["agent", "cli", "controllers", "telemetry"],
   "threads.ts": [],

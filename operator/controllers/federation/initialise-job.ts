@@ -25,6 +25,8 @@ const LOOK_AGAIN_MS = 2_000;
 const SPACE = "initialise";
 
 const storedSchema = z.strictObject({
+  /** Of the Federation; its uid is the key. */
+  name: z.string(),
   token: z.string(),
   seed: z.int(),
   generation: z.int(),
@@ -32,6 +34,10 @@ const storedSchema = z.strictObject({
   delivered: z.boolean(),
 });
 type Stored = z.infer<typeof storedSchema>;
+
+function parseStored(bytes: Uint8Array): Stored {
+  return storedSchema.parse(JSON.parse(Buffer.from(bytes).toString("utf8")));
+}
 
 export type JobSource =
   | { kind: "making"; message: string; againMs: number }
@@ -72,29 +78,45 @@ export class InitialiseJobs {
     return this.#judge(federation, job, stored);
   }
 
-  /** After version 0 is published, or when the Federation is gone. */
+  /** After version 0 is published. */
   async forget(federation: Federation): Promise<void> {
     const { uid, name, namespace } = federation.metadata;
     const stored = await this.#read(uid);
     if (!stored) return;
-    (await this.#tasks()).close(stored.token);
-    this.#opened.delete(stored.token);
-    this.#created.delete(stored.token);
     await this.#context.client.delete(JOBS, { namespace, name: jobNameOf(name) });
-    await this.#context.journal.commit([{ remove: { space: SPACE, key: uid } }]);
+    await this.#drop(uid, stored);
+  }
+
+  /** When no Federation has this name any more: the Job went with its owner, its task and token go here. */
+  async forgetNamed(name: string): Promise<void> {
+    for (const { key: uid, value } of await this.#context.journal.entries(SPACE)) {
+      const stored = parseStored(value);
+      if (stored.name === name) await this.#drop(uid, stored);
+    }
+  }
+
+  async #drop(uid: string, { token }: Stored): Promise<void> {
+    (await this.#tasks()).close(token);
+    this.#opened.delete(token);
+    this.#created.delete(token);
     await rm(this.#output(uid), { force: true });
+    await this.#context.journal.commit([{ remove: { space: SPACE, key: uid } }]);
   }
 
   async #judge(federation: Federation, job: Job, stored: Stored) {
     const { namespace } = federation.metadata;
     const labelSelector = `job-name=${job.metadata.name}`;
     const { items: pods } = await this.#context.client.list(PODS, { namespace, labelSelector });
-    const names = new Set([job.metadata.name, ...pods.map((pod) => pod.metadata.name)]);
-    const { items: events } = await this.#context.client.list(CORE_EVENTS, { namespace });
+    const names = [job.metadata.name, ...pods.map((pod) => pod.metadata.name)];
+    const lists = await Promise.all(
+      names.map((name) =>
+        this.#context.client.list(CORE_EVENTS, { namespace, fieldSelector: `involvedObject.name=${name}` }),
+      ),
+    );
     const seen = observeJob(
       job,
       pods,
-      events.filter((event) => names.has(event.involvedObject?.name ?? "")),
+      lists.flatMap(({ items }) => items),
     );
     const overdue = this.#context.now() >= stored.deadlineMs;
     if (seen.state === "Failed" || seen.hopeless || overdue) {
@@ -117,6 +139,7 @@ export class InitialiseJobs {
 
   async #begin(federation: Federation): Promise<Stored> {
     const stored: Stored = {
+      name: federation.metadata.name,
       token: newTaskToken(),
       seed: randomInt(2 ** 47),
       generation: federation.metadata.generation,
@@ -209,7 +232,7 @@ export class InitialiseJobs {
 
   async #read(uid: string): Promise<Stored | undefined> {
     const bytes = await this.#context.journal.get(SPACE, uid);
-    return bytes && storedSchema.parse(JSON.parse(Buffer.from(bytes).toString("utf8")));
+    return bytes && parseStored(bytes);
   }
 
   async #write(uid: string, stored: Stored): Promise<void> {

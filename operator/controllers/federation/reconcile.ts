@@ -70,6 +70,7 @@ export class FederationReconciler {
 
   /** Its AdapterVersions stay, and speak for themselves from now on. */
   async #bury(name: string): Promise<void> {
+    await this.#modules.jobs.forgetNamed(name);
     if (!this.#desk.open().some((record) => record.federation === name))
       await this.#modules.context.versions.forget(name);
   }

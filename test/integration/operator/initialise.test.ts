@@ -4,7 +4,7 @@ import { request } from "node:https";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import type { Federation } from "../../../operator/api/federation.ts";
-import { JOBS, PODS, SECRETS, SERVICES } from "../../../operator/kube/resources.ts";
+import { FEDERATIONS, JOBS, PODS, SECRETS, SERVICES } from "../../../operator/kube/resources.ts";
 import { trains } from "./player.ts";
 import { TestWorld } from "./world.ts";
 
@@ -19,7 +19,12 @@ afterEach(() => world.stop());
 
 const withoutStart = { rank: 4, alpha: 8, targetModules: ["q_proj", "v_proj"] };
 
-async function trainersCall(method: string, path: string, body?: Buffer): Promise<{ status: number; body: string }> {
+type Answer = { status: number; body: string };
+
+const trainersCall = async (method: string, path: string, body?: Buffer) => (await trainer())(method, path, body);
+
+/** A trainer with the task's Secret: it keeps its token when the Secret is gone. */
+async function trainer(): Promise<(method: string, path: string, body?: Buffer) => Promise<Answer>> {
   const { namespace } = world;
   const secret = await world.until(
     () => world.client.get(SECRETS, { namespace, name: "fed-initialise-task" }),
@@ -30,23 +35,22 @@ async function trainersCall(method: string, path: string, body?: Buffer): Promis
   const options = {
     host: "127.0.0.1",
     port: world.taskPort,
-    path,
-    method,
     ca: part("ca.crt"),
     // The certificate names the Service's cluster IP; there is no kube-proxy here.
     checkServerIdentity: (_host: string, certificate: { subjectaltname?: string }) =>
       certificate.subjectaltname?.includes(service!.spec!.clusterIP!) ? undefined : new Error("another name"),
     headers: { authorization: `Bearer ${part("token")}` },
   };
-  return new Promise((resolve, reject) => {
-    const call = request(options, async (answer) => {
-      let text = "";
-      for await (const chunk of answer) text += chunk;
-      resolve({ status: answer.statusCode ?? 0, body: text });
+  return (method, path, body) =>
+    new Promise((resolve, reject) => {
+      const call = request({ ...options, method, path }, async (answer) => {
+        let text = "";
+        for await (const chunk of answer) text += chunk;
+        resolve({ status: answer.statusCode ?? 0, body: text });
+      });
+      call.once("error", reject);
+      call.end(body);
     });
-    call.once("error", reject);
-    call.end(body);
-  });
 }
 
 test("the trainer's adapter becomes version 0, the Job goes, and a round starts from it", async () => {
@@ -91,4 +95,14 @@ test("a Job that fails leaves the federation stalled with its reason, and its ro
   const ready = federation?.status.conditions?.find((c) => c.type === "Ready");
   expect(ready).toMatchObject({ status: "False", reason: "InitialiseFailed" });
   expect(ready?.message).toMatch(/Job fed-initialise: .*base model is missing.*delete the Job to try again/);
+});
+
+test("a federation that is deleted before version 0 takes the trainer's task with it", async () => {
+  await world.createFederation("fed", { adapter: withoutStart });
+  const { namespace } = world;
+  await world.until(() => world.client.get(SECRETS, { namespace, name: "fed-initialise-task" }), "the task's Secret");
+  const call = await trainer();
+  expect((await call("GET", "/v1/task")).status).toBe(200);
+  await world.client.delete(FEDERATIONS, { namespace, name: "fed" });
+  await world.until(async () => (await call("GET", "/v1/task")).status === 401, "the token is worth nothing any more");
 });
