@@ -362,13 +362,13 @@ describe("pods that die", () => {
     await slowDown("north", SLOW_KIB_PER_SECOND);
     try {
       await startRound(under, "upload", { federation: "large", deadlines: { training: "4m", aggregation: "4m" } });
-      const others = await roundThat(
+      // By the rate of its link alone north may still be at any earlier step when the others are done.
+      await roundThat(
         under,
         "upload",
         "waiting for north",
-        ({ status }) => status.counts?.Contributed === 2,
+        ({ status }) => status.counts?.Contributed === 2 && status.counts.Sharing === 1,
       );
-      expect(lost(others)).toEqual({ north: expect.objectContaining({ state: "Sharing" }) });
       let held = 0;
       let least = 0;
       for (const die of [
