@@ -17,8 +17,8 @@ export const policySchema = z.strictObject({
   images: z.array(pattern).min(1),
   /** Base models by name; `*` stands for any characters. */
   baseModels: z.array(pattern).min(1).default(["*"]),
-  /** `trusted`: the operator may see this site's delta (sealed on the way, open at the operator). */
-  privacy: z.array(z.enum(["trusted"])).min(1),
+  /** `secure`: the operator learns sums only; `trusted`: it may see this site's delta (sealed on the way, open at the operator). */
+  privacy: z.array(z.enum(["secure", "trusted"])).min(1),
   /** The smallest number of invited participants, this one counted. */
   minParticipants: z.int().min(1).max(256).default(2),
   gpus: z.strictObject({ max: z.int().min(0).max(64) }),

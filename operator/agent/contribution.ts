@@ -34,7 +34,7 @@ export async function makeContribution(
   const part = `${files.sealed}.part`;
   await rm(part, { force: true });
   await sealFile(files.delta, part, {
-    publicKey: Buffer.from(plan.sealing.publicKey, "base64"),
+    publicKey: Buffer.from(plan.sealing!.publicKey, "base64"),
     planHash: Buffer.from(assignment.planHash, "hex"),
     participant: assignment.participant,
   });

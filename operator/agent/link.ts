@@ -10,7 +10,7 @@ export interface OperatorLink {
   /** @throws NotWanted when the operator does not expect this participant any more */
   accept(assignment: Assignment): Promise<void>;
   refuse(of: NamedWork, refusal: { reason: string; message: string }): Promise<void>;
-  fail(assignment: Assignment, failure: { reason: string; message: string }): Promise<void>;
+  fail(assignment: Assignment, failure: FailureReport): Promise<void>;
   /** The newest counts; lost while disconnected, then sent again. */
   status(assignment: Assignment, report: TrainerReport): void;
   /** Into `file`, verified by its digest and synced; what is there already is not fetched again. @throws OperatorFault when there is no such adapter for this site */
@@ -21,6 +21,13 @@ export interface OperatorLink {
 
 /** What names an answer; an assignment is one. */
 export type NamedWork = Pick<Assignment, "federation" | "round" | "attempt" | "purpose" | "participant" | "planHash">;
+
+export interface FailureReport {
+  reason: string;
+  message: string;
+  /** Participants whose shares could not be opened. */
+  accused?: readonly string[];
+}
 
 export interface AdapterRequest {
   federation: string;

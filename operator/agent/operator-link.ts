@@ -8,7 +8,14 @@ import { TransportFault } from "../transport/faults.ts";
 import type { Work } from "../transport/generated/rondo.v1.ts";
 import { manifestOf } from "../transport/upload-client.ts";
 import type { TrainerReport } from "./assignment.ts";
-import { type AdapterRequest, type NamedWork, NotWanted, OperatorFault, type OperatorLink } from "./link.ts";
+import {
+  type AdapterRequest,
+  type FailureReport,
+  type NamedWork,
+  NotWanted,
+  OperatorFault,
+  type OperatorLink,
+} from "./link.ts";
 import type { Assignment } from "./record.ts";
 
 export class ClientLink implements OperatorLink {
@@ -32,8 +39,10 @@ export class ClientLink implements OperatorLink {
     await this.#client.send("refuse", body).catch(dropFinal);
   }
 
-  async fail(assignment: Assignment, failure: { reason: string; message: string }): Promise<void> {
-    await this.#client.send("fail", { work: workOf(assignment, "fail"), ...said(failure) }).catch(dropFinal);
+  async fail(assignment: Assignment, failure: FailureReport): Promise<void> {
+    await this.#client
+      .send("fail", { work: workOf(assignment, "fail"), ...said(failure), accused: failure.accused ?? [] })
+      .catch(dropFinal);
   }
 
   status(assignment: Assignment, report: TrainerReport): void {

@@ -10,15 +10,17 @@ const decimal = z.string().regex(/^-?(0|[1-9][0-9]*)(\.[0-9]+)?(e-?[0-9]+)?$/, "
 const sha256 = z.string().regex(/^sha256:[0-9a-f]{64}$/, "is not sha256:<64 hex digits>");
 const key32 = z.string().regex(/^[A-Za-z0-9+/]{43}=$/, "is not 32 bytes in base64");
 const count = z.int().min(0).max(Number.MAX_SAFE_INTEGER);
+const signature64 = z.string().regex(/^[A-Za-z0-9+/]{86}==$/, "is not 64 bytes in base64");
 /** Names of Kubernetes objects. A site makes file and object names of them, so that a path must not be one. */
 const objectName = /^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$/;
+const participantName = text(63).regex(objectName, "is not the name of an object");
 /** cpu, memory and the like are none: a plan must not set them by calling them GPUs. */
 const extendedResource = /^[a-z0-9.-]+\/[A-Za-z0-9._-]+$/;
 /** Milliseconds since 1970-01-01T00:00:00Z by the operator's clock. */
 const instant = count;
 
 export const planSchema = z.strictObject({
-  schema: z.literal(1),
+  schema: z.literal(2),
   /** `<trust domain>/<namespace>/<Federation name>` */
   federation: text(400).regex(
     /^[a-z0-9._-]+(\/[a-z0-9]([-a-z0-9.]*[a-z0-9])?){2}$/,
@@ -31,7 +33,7 @@ export const planSchema = z.strictObject({
   purpose: z.literal("delta"),
   /** Everybody invited, ascending by the bytes of the participant's name. */
   roster: z
-    .array(z.strictObject({ participant: text(63).regex(objectName, "is not the name of an object"), identity: key32 }))
+    .array(z.strictObject({ participant: participantName, identity: key32 }))
     .min(1)
     .max(256),
   /** Contributions without which the round fails. */
@@ -75,7 +77,8 @@ export const planSchema = z.strictObject({
     }),
   }),
   aggregation: z.strictObject({
-    privacy: z.literal("trusted"),
+    /** secure: with `secure` and without `sealing`; trusted: the other way round. */
+    privacy: z.enum(["secure", "trusted"]),
     rule: z.literal("mean"),
     lora: z.literal("average"),
     weighting: z.enum(["examples", "uniform"]),
@@ -86,9 +89,63 @@ export const planSchema = z.strictObject({
     clipNorm: decimal,
   }),
   /** HPKE base mode, DHKEM(X25519, HKDF-SHA256), HKDF-SHA256, AES-256-GCM: the round's public key. */
-  sealing: z.strictObject({ publicKey: key32 }),
-  deadlines: z.strictObject({ accept: instant, training: instant, aggregation: instant }),
+  sealing: z.strictObject({ publicKey: key32 }).optional(),
+  /** secure-aggregation.md §2 "The plan covers". */
+  secure: z
+    .strictObject({
+      ring: z.enum(["u32", "u16"]),
+      /** The largest cohort: n_max. */
+      largestCohort: z.int().min(3).max(128),
+      /** Together the roster, each member once; members ascending by the bytes of their names. */
+      cohorts: z
+        .array(
+          z.strictObject({ members: z.array(participantName).min(3).max(128), threshold: z.int().min(3).max(128) }),
+        )
+        .min(1)
+        .max(64),
+      /** Only with more than one cohort: who is where, checked by everybody (secagg/draw.ts). Ascending by participant. */
+      draw: z
+        .strictObject({
+          number: z.int().min(1).max(3),
+          nonces: z
+            .array(
+              z.strictObject({ participant: participantName, commitment: key32, signature: signature64, nonce: key32 }),
+            )
+            .min(6)
+            .max(256),
+        })
+        .optional(),
+      /** C_t and S_t of each tensor, in the order of `tensors`. */
+      scales: z
+        .array(z.strictObject({ clip: decimal, scale: decimal }))
+        .min(1)
+        .max(20_000),
+      /** In this order behind the weight (secagg/vector.ts); `perTensor`: one value for each tensor, in their order. */
+      metrics: z
+        .array(
+          z.strictObject({
+            name: text(64),
+            scale: z
+              .int()
+              .min(1)
+              .max(2 ** 32),
+            perTensor: z.boolean(),
+          }),
+        )
+        .max(16),
+    })
+    .optional(),
+  deadlines: z.strictObject({
+    accept: instant,
+    training: instant,
+    /** When the steps of secure aggregation end: sharing keys, masking, consistency; unmasking ends with `aggregation`. */
+    share: instant.optional(),
+    mask: instant.optional(),
+    consistency: instant.optional(),
+    aggregation: instant,
+  }),
 });
 
 export type Plan = z.infer<typeof planSchema>;
 export type PlanTensor = Plan["tensors"][number];
+export type SecurePlan = NonNullable<Plan["secure"]>;

@@ -4,12 +4,20 @@
  */
 import type {
   Acceptance,
+  Advertise,
   Attending,
+  Consistency,
+  DrawCommitment,
+  DrawNonce,
+  DrawStep,
   Failure,
   Manifest,
+  ProtocolStep,
   Refusal,
+  ShareKeys,
   Signed,
   TrainerStatus,
+  Unmask,
   Work,
 } from "./generated/rondo.v1.ts";
 
@@ -28,13 +36,22 @@ export interface Session {
   attending: Attending;
   sendPlan(plan: Signed): void;
   sendCancellation(work: Work, reason: string, message: string): void;
+  /** What secure aggregation asks next; the same step may be sent again. */
+  sendStep(step: ProtocolStep): void;
+  sendDraw(step: DrawStep): void;
 }
 
 export type AgentReport =
   | { kind: "accept"; body: Acceptance }
   | { kind: "refuse"; body: Refusal }
   | { kind: "status"; body: TrainerStatus }
-  | { kind: "fail"; body: Failure };
+  | { kind: "fail"; body: Failure }
+  | { kind: "advertise"; body: Advertise }
+  | { kind: "share"; body: ShareKeys }
+  | { kind: "consistency"; body: Consistency }
+  | { kind: "unmask"; body: Unmask }
+  | { kind: "commit"; body: DrawCommitment }
+  | { kind: "reveal"; body: DrawNonce };
 
 export interface Coordinator {
   /** undefined: no such Participant. Asked at every handshake and every opening message. */

@@ -20,7 +20,10 @@ const good: AgentReport[] = [
     body: { work: work("refuse"), planHash, reason: "ImageForbidden", message: "The image is not allowed" },
   },
   { kind: "status", body: { work: work("status"), ...status } },
-  { kind: "fail", body: { work: work("fail"), reason: "TrainerCrashed", message: "The trainer ended with code 1" } },
+  {
+    kind: "fail",
+    body: { work: work("fail"), accused: [], reason: "TrainerCrashed", message: "The trainer ended with code 1" },
+  },
 ];
 
 test.each(good)("a report of kind $kind arrives as it was sent", (report) => {
@@ -33,18 +36,21 @@ const bad: Array<{ says: string; report: AgentReport }> = [
     says: "with a short plan hash",
     report: { kind: "accept", body: { work: work("accept"), planHash: planHash.subarray(1) } },
   },
-  { says: "without a reason", report: { kind: "fail", body: { work: work("fail"), reason: "", message: "x" } } },
+  {
+    says: "without a reason",
+    report: { kind: "fail", body: { work: work("fail"), accused: [], reason: "", message: "x" } },
+  },
   {
     says: "with a reason that is a sentence",
-    report: { kind: "fail", body: { work: work("fail"), reason: "It broke", message: "x" } },
+    report: { kind: "fail", body: { work: work("fail"), accused: [], reason: "It broke", message: "x" } },
   },
   {
     says: "with a message of 257 characters",
-    report: { kind: "fail", body: { work: work("fail"), reason: "X", message: "x".repeat(257) } },
+    report: { kind: "fail", body: { work: work("fail"), accused: [], reason: "X", message: "x".repeat(257) } },
   },
   {
     says: "with a terminal's escape",
-    report: { kind: "fail", body: { work: work("fail"), reason: "X", message: "\u001b[2J" } },
+    report: { kind: "fail", body: { work: work("fail"), accused: [], reason: "X", message: "\u001b[2J" } },
   },
   {
     says: "with an unknown state",

@@ -31,10 +31,15 @@ export interface UploadTry {
   signal: AbortSignal;
 }
 
-/** The manifest of a file. @param work  its step becomes "upload" */
-export async function manifestOf(file: string, work: Work, planHash: Uint8Array): Promise<Manifest> {
+/** The manifest of a file. @param work  its step becomes "upload". @param inputSignature  of a masked vector, 64 bytes */
+export async function manifestOf(
+  file: string,
+  work: Work,
+  planHash: Uint8Array,
+  inputSignature: Uint8Array = new Uint8Array(),
+): Promise<Manifest> {
   const { leaves, byteLength } = await leavesOfFile(file);
-  return { work: { ...work, step: "upload" }, planHash, byteLength, leaves };
+  return { work: { ...work, step: "upload" }, planHash, byteLength, leaves, inputSignature };
 }
 
 /** @throws TransportFault; its `retry` says whether another try can succeed */

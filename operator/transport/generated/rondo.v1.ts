@@ -76,10 +76,10 @@ export interface Work {
   federation: string;
   round: number;
   attempt: number;
-  /** "delta" */
+  /** "delta"; "draw": attempt is the draw's number */
   purpose: string;
   participant: string;
-  /** "attend", "accept", "refuse", "status", "fail", "upload", "cancel", "receipt" */
+  /** the kind of the message that names this work; of a ProtocolStep "step", of a draw's messages "draw" */
   step: string;
 }
 
@@ -88,7 +88,11 @@ export interface Capacity {
   gpuResourceName: string;
 }
 
-/** Kinds "attend" (first: Attending), "accept" (Acceptance), "refuse" (Refusal), "status" (TrainerStatus), "fail" (Failure). */
+/**
+ * Kinds "attend" (first: Attending), "accept" (Acceptance), "refuse" (Refusal), "status" (TrainerStatus), "fail" (Failure); of secure
+ * aggregation "advertise" (Advertise), "share" (ShareKeys), "consistency" (Consistency), "unmask" (Unmask); of a draw "commit"
+ * (DrawCommitment), "reveal" (DrawNonce).
+ */
 export interface AgentMessage {
   signed: Signed | undefined;
 }
@@ -139,6 +143,158 @@ export interface Failure {
   work: Work | undefined;
   reason: string;
   message: string;
+  /** participants whose shares this one could not open, at most 128 */
+  accused: string[];
+}
+
+/** M0, kind "advertise". */
+export interface Advertise {
+  work: Work | undefined;
+  planHash: Uint8Array;
+  advertisement: Advertisement | undefined;
+}
+
+export interface Advertisement {
+  index: number;
+  /** 32 bytes, X25519 */
+  cPk: Uint8Array;
+  /** 32 bytes, X25519 */
+  sPk: Uint8Array;
+  /** 32 bytes */
+  cmB: Uint8Array;
+  /** 64 bytes, Ed25519 */
+  signature: Uint8Array;
+}
+
+/** M1, kind "share". */
+export interface ShareKeys {
+  work:
+    | Work
+    | undefined;
+  /** 64 bytes */
+  ack: Uint8Array;
+  /** ascending */
+  shares: EncryptedShares[];
+}
+
+export interface EncryptedShares {
+  /** to whom, or from whom */
+  index: number;
+  /** 80 bytes */
+  ciphertext: Uint8Array;
+}
+
+/** M3, kind "consistency". */
+export interface Consistency {
+  work:
+    | Work
+    | undefined;
+  /** 64 bytes */
+  signature: Uint8Array;
+}
+
+/** M4, kind "unmask". */
+export interface Unmask {
+  work:
+    | Work
+    | undefined;
+  /** ascending */
+  shares: RevealedShare[];
+}
+
+export interface RevealedShare {
+  index: number;
+  share:
+    | //
+    /** 32 bytes */
+    { $case: "selfShare"; value: Uint8Array }
+    | //
+    /** 32 bytes */
+    { $case: "pairShare"; value: Uint8Array }
+    | undefined;
+}
+
+/** What the operator relays and asks; not signed by it: the peers' own signatures protect it. */
+export interface ProtocolStep {
+  work: Work | undefined;
+  step:
+    | { $case: "keys"; value: KeyList }
+    | { $case: "shares"; value: ShareList }
+    | { $case: "consistency"; value: ConsistencyRequest }
+    | { $case: "unmask"; value: UnmaskRequest }
+    | undefined;
+}
+
+export interface KeyList {
+  advertised: Advertisement[];
+}
+
+export interface ShareList {
+  acks: IndexedSignature[];
+  shares: EncryptedShares[];
+}
+
+export interface IndexedSignature {
+  index: number;
+  /** 64 bytes */
+  signature: Uint8Array;
+}
+
+export interface ConsistencyRequest {
+  u2: number[];
+  inputs: SignedInput[];
+}
+
+export interface SignedInput {
+  index: number;
+  /** 32 bytes */
+  root: Uint8Array;
+  /** 64 bytes */
+  signature: Uint8Array;
+}
+
+export interface UnmaskRequest {
+  signatures: IndexedSignature[];
+}
+
+/** Who is in which cohort, secure-aggregation.md section 6. The operator asks twice; work.purpose is "draw", work.attempt the number. */
+export interface DrawStep {
+  work: Work | undefined;
+  step: { $case: "opening"; value: DrawOpening } | { $case: "commitments"; value: DrawCommitments } | undefined;
+}
+
+export interface DrawOpening {
+  /** ascending, at most 256 */
+  members: string[];
+}
+
+export interface DrawCommitments {
+  /** ascending by participant */
+  commitments: SignedCommitment[];
+}
+
+export interface SignedCommitment {
+  participant: string;
+  /** 32 bytes */
+  commitment: Uint8Array;
+  /** 64 bytes */
+  signature: Uint8Array;
+}
+
+/** Kind "commit". */
+export interface DrawCommitment {
+  work: Work | undefined;
+  commitment: Uint8Array;
+  signature: Uint8Array;
+}
+
+/** Kind "reveal". */
+export interface DrawNonce {
+  work:
+    | Work
+    | undefined;
+  /** 32 bytes */
+  nonce: Uint8Array;
 }
 
 export interface OperatorMessage {
@@ -155,6 +311,8 @@ export interface OperatorMessage {
     /** kind "cancel", body: Cancellation */
     { $case: "cancellation"; value: Signed }
     | { $case: "acknowledgement"; value: Acknowledgement }
+    | { $case: "step"; value: ProtocolStep }
+    | { $case: "draw"; value: DrawStep }
     | undefined;
 }
 
@@ -197,6 +355,8 @@ export interface Manifest {
   byteLength: number;
   /** SHA-256(0x00 || chunk) of each 1 MiB chunk, RFC 6962 section 2.1 */
   leaves: Uint8Array[];
+  /** of a masked vector, 64 bytes: sig("input", T1 || root || u64 byte_length) */
+  inputSignature: Uint8Array;
 }
 
 export interface UploadChunk {
@@ -1165,7 +1325,7 @@ export const TrainerStatus: MessageFns<TrainerStatus> = {
 };
 
 function createBaseFailure(): Failure {
-  return { work: undefined, reason: "", message: "" };
+  return { work: undefined, reason: "", message: "", accused: [] };
 }
 
 export const Failure: MessageFns<Failure> = {
@@ -1178,6 +1338,9 @@ export const Failure: MessageFns<Failure> = {
     }
     if (message.message !== "") {
       writer.uint32(26).string(message.message);
+    }
+    for (const v of message.accused) {
+      writer.uint32(34).string(v!);
     }
     return writer;
   },
@@ -1219,6 +1382,1279 @@ export const Failure: MessageFns<Failure> = {
             message.message = reader.string();
             continue;
           }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.accused.push(reader.string());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBaseAdvertise(): Advertise {
+  return { work: undefined, planHash: new Uint8Array(0), advertisement: undefined };
+}
+
+export const Advertise: MessageFns<Advertise> = {
+  encode(message: Advertise, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.work !== undefined) {
+      Work.encode(message.work, writer.uint32(10).fork()).join();
+    }
+    if (message.planHash.length !== 0) {
+      writer.uint32(18).bytes(message.planHash);
+    }
+    if (message.advertisement !== undefined) {
+      Advertisement.encode(message.advertisement, writer.uint32(26).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Advertise {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseAdvertise();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.work = Work.decode(reader, reader.uint32());
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.planHash = reader.bytes();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.advertisement = Advertisement.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBaseAdvertisement(): Advertisement {
+  return {
+    index: 0,
+    cPk: new Uint8Array(0),
+    sPk: new Uint8Array(0),
+    cmB: new Uint8Array(0),
+    signature: new Uint8Array(0),
+  };
+}
+
+export const Advertisement: MessageFns<Advertisement> = {
+  encode(message: Advertisement, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.index !== 0) {
+      writer.uint32(8).uint32(message.index);
+    }
+    if (message.cPk.length !== 0) {
+      writer.uint32(18).bytes(message.cPk);
+    }
+    if (message.sPk.length !== 0) {
+      writer.uint32(26).bytes(message.sPk);
+    }
+    if (message.cmB.length !== 0) {
+      writer.uint32(34).bytes(message.cmB);
+    }
+    if (message.signature.length !== 0) {
+      writer.uint32(42).bytes(message.signature);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Advertisement {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseAdvertisement();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.index = reader.uint32();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.cPk = reader.bytes();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.sPk = reader.bytes();
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.cmB = reader.bytes();
+            continue;
+          }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.signature = reader.bytes();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBaseShareKeys(): ShareKeys {
+  return { work: undefined, ack: new Uint8Array(0), shares: [] };
+}
+
+export const ShareKeys: MessageFns<ShareKeys> = {
+  encode(message: ShareKeys, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.work !== undefined) {
+      Work.encode(message.work, writer.uint32(10).fork()).join();
+    }
+    if (message.ack.length !== 0) {
+      writer.uint32(18).bytes(message.ack);
+    }
+    for (const v of message.shares) {
+      EncryptedShares.encode(v!, writer.uint32(26).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ShareKeys {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseShareKeys();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.work = Work.decode(reader, reader.uint32());
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.ack = reader.bytes();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.shares.push(EncryptedShares.decode(reader, reader.uint32()));
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBaseEncryptedShares(): EncryptedShares {
+  return { index: 0, ciphertext: new Uint8Array(0) };
+}
+
+export const EncryptedShares: MessageFns<EncryptedShares> = {
+  encode(message: EncryptedShares, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.index !== 0) {
+      writer.uint32(8).uint32(message.index);
+    }
+    if (message.ciphertext.length !== 0) {
+      writer.uint32(18).bytes(message.ciphertext);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): EncryptedShares {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseEncryptedShares();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.index = reader.uint32();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.ciphertext = reader.bytes();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBaseConsistency(): Consistency {
+  return { work: undefined, signature: new Uint8Array(0) };
+}
+
+export const Consistency: MessageFns<Consistency> = {
+  encode(message: Consistency, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.work !== undefined) {
+      Work.encode(message.work, writer.uint32(10).fork()).join();
+    }
+    if (message.signature.length !== 0) {
+      writer.uint32(18).bytes(message.signature);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Consistency {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseConsistency();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.work = Work.decode(reader, reader.uint32());
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.signature = reader.bytes();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBaseUnmask(): Unmask {
+  return { work: undefined, shares: [] };
+}
+
+export const Unmask: MessageFns<Unmask> = {
+  encode(message: Unmask, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.work !== undefined) {
+      Work.encode(message.work, writer.uint32(10).fork()).join();
+    }
+    for (const v of message.shares) {
+      RevealedShare.encode(v!, writer.uint32(18).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Unmask {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseUnmask();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.work = Work.decode(reader, reader.uint32());
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.shares.push(RevealedShare.decode(reader, reader.uint32()));
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBaseRevealedShare(): RevealedShare {
+  return { index: 0, share: undefined };
+}
+
+export const RevealedShare: MessageFns<RevealedShare> = {
+  encode(message: RevealedShare, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.index !== 0) {
+      writer.uint32(8).uint32(message.index);
+    }
+    switch (message.share?.$case) {
+      case "selfShare":
+        writer.uint32(18).bytes(message.share.value);
+        break;
+      case "pairShare":
+        writer.uint32(26).bytes(message.share.value);
+        break;
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): RevealedShare {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseRevealedShare();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.index = reader.uint32();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.share = { $case: "selfShare", value: reader.bytes() };
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.share = { $case: "pairShare", value: reader.bytes() };
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBaseProtocolStep(): ProtocolStep {
+  return { work: undefined, step: undefined };
+}
+
+export const ProtocolStep: MessageFns<ProtocolStep> = {
+  encode(message: ProtocolStep, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.work !== undefined) {
+      Work.encode(message.work, writer.uint32(10).fork()).join();
+    }
+    switch (message.step?.$case) {
+      case "keys":
+        KeyList.encode(message.step.value, writer.uint32(18).fork()).join();
+        break;
+      case "shares":
+        ShareList.encode(message.step.value, writer.uint32(26).fork()).join();
+        break;
+      case "consistency":
+        ConsistencyRequest.encode(message.step.value, writer.uint32(34).fork()).join();
+        break;
+      case "unmask":
+        UnmaskRequest.encode(message.step.value, writer.uint32(42).fork()).join();
+        break;
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ProtocolStep {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseProtocolStep();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.work = Work.decode(reader, reader.uint32());
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.step = { $case: "keys", value: KeyList.decode(reader, reader.uint32()) };
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.step = { $case: "shares", value: ShareList.decode(reader, reader.uint32()) };
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.step = { $case: "consistency", value: ConsistencyRequest.decode(reader, reader.uint32()) };
+            continue;
+          }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.step = { $case: "unmask", value: UnmaskRequest.decode(reader, reader.uint32()) };
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBaseKeyList(): KeyList {
+  return { advertised: [] };
+}
+
+export const KeyList: MessageFns<KeyList> = {
+  encode(message: KeyList, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    for (const v of message.advertised) {
+      Advertisement.encode(v!, writer.uint32(10).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): KeyList {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseKeyList();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.advertised.push(Advertisement.decode(reader, reader.uint32()));
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBaseShareList(): ShareList {
+  return { acks: [], shares: [] };
+}
+
+export const ShareList: MessageFns<ShareList> = {
+  encode(message: ShareList, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    for (const v of message.acks) {
+      IndexedSignature.encode(v!, writer.uint32(10).fork()).join();
+    }
+    for (const v of message.shares) {
+      EncryptedShares.encode(v!, writer.uint32(18).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ShareList {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseShareList();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.acks.push(IndexedSignature.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.shares.push(EncryptedShares.decode(reader, reader.uint32()));
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBaseIndexedSignature(): IndexedSignature {
+  return { index: 0, signature: new Uint8Array(0) };
+}
+
+export const IndexedSignature: MessageFns<IndexedSignature> = {
+  encode(message: IndexedSignature, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.index !== 0) {
+      writer.uint32(8).uint32(message.index);
+    }
+    if (message.signature.length !== 0) {
+      writer.uint32(18).bytes(message.signature);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): IndexedSignature {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseIndexedSignature();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.index = reader.uint32();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.signature = reader.bytes();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBaseConsistencyRequest(): ConsistencyRequest {
+  return { u2: [], inputs: [] };
+}
+
+export const ConsistencyRequest: MessageFns<ConsistencyRequest> = {
+  encode(message: ConsistencyRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.u2.length !== 0) {
+      writer.uint32(10).fork();
+      for (const v of message.u2) {
+        writer.uint32(v);
+      }
+      writer.join();
+    }
+    for (const v of message.inputs) {
+      SignedInput.encode(v!, writer.uint32(18).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ConsistencyRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseConsistencyRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag === 8) {
+              message.u2.push(reader.uint32());
+
+              continue;
+            }
+
+            if (tag === 10) {
+              const end2 = reader.uint32() + reader.pos;
+              while (reader.pos < end2) {
+                message.u2.push(reader.uint32());
+              }
+
+              continue;
+            }
+
+            break;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.inputs.push(SignedInput.decode(reader, reader.uint32()));
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBaseSignedInput(): SignedInput {
+  return { index: 0, root: new Uint8Array(0), signature: new Uint8Array(0) };
+}
+
+export const SignedInput: MessageFns<SignedInput> = {
+  encode(message: SignedInput, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.index !== 0) {
+      writer.uint32(8).uint32(message.index);
+    }
+    if (message.root.length !== 0) {
+      writer.uint32(18).bytes(message.root);
+    }
+    if (message.signature.length !== 0) {
+      writer.uint32(26).bytes(message.signature);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): SignedInput {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseSignedInput();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.index = reader.uint32();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.root = reader.bytes();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.signature = reader.bytes();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBaseUnmaskRequest(): UnmaskRequest {
+  return { signatures: [] };
+}
+
+export const UnmaskRequest: MessageFns<UnmaskRequest> = {
+  encode(message: UnmaskRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    for (const v of message.signatures) {
+      IndexedSignature.encode(v!, writer.uint32(10).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): UnmaskRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseUnmaskRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.signatures.push(IndexedSignature.decode(reader, reader.uint32()));
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBaseDrawStep(): DrawStep {
+  return { work: undefined, step: undefined };
+}
+
+export const DrawStep: MessageFns<DrawStep> = {
+  encode(message: DrawStep, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.work !== undefined) {
+      Work.encode(message.work, writer.uint32(10).fork()).join();
+    }
+    switch (message.step?.$case) {
+      case "opening":
+        DrawOpening.encode(message.step.value, writer.uint32(18).fork()).join();
+        break;
+      case "commitments":
+        DrawCommitments.encode(message.step.value, writer.uint32(26).fork()).join();
+        break;
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): DrawStep {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseDrawStep();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.work = Work.decode(reader, reader.uint32());
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.step = { $case: "opening", value: DrawOpening.decode(reader, reader.uint32()) };
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.step = { $case: "commitments", value: DrawCommitments.decode(reader, reader.uint32()) };
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBaseDrawOpening(): DrawOpening {
+  return { members: [] };
+}
+
+export const DrawOpening: MessageFns<DrawOpening> = {
+  encode(message: DrawOpening, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    for (const v of message.members) {
+      writer.uint32(10).string(v!);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): DrawOpening {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseDrawOpening();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.members.push(reader.string());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBaseDrawCommitments(): DrawCommitments {
+  return { commitments: [] };
+}
+
+export const DrawCommitments: MessageFns<DrawCommitments> = {
+  encode(message: DrawCommitments, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    for (const v of message.commitments) {
+      SignedCommitment.encode(v!, writer.uint32(10).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): DrawCommitments {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseDrawCommitments();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.commitments.push(SignedCommitment.decode(reader, reader.uint32()));
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBaseSignedCommitment(): SignedCommitment {
+  return { participant: "", commitment: new Uint8Array(0), signature: new Uint8Array(0) };
+}
+
+export const SignedCommitment: MessageFns<SignedCommitment> = {
+  encode(message: SignedCommitment, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.participant !== "") {
+      writer.uint32(10).string(message.participant);
+    }
+    if (message.commitment.length !== 0) {
+      writer.uint32(18).bytes(message.commitment);
+    }
+    if (message.signature.length !== 0) {
+      writer.uint32(26).bytes(message.signature);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): SignedCommitment {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseSignedCommitment();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.participant = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.commitment = reader.bytes();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.signature = reader.bytes();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBaseDrawCommitment(): DrawCommitment {
+  return { work: undefined, commitment: new Uint8Array(0), signature: new Uint8Array(0) };
+}
+
+export const DrawCommitment: MessageFns<DrawCommitment> = {
+  encode(message: DrawCommitment, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.work !== undefined) {
+      Work.encode(message.work, writer.uint32(10).fork()).join();
+    }
+    if (message.commitment.length !== 0) {
+      writer.uint32(18).bytes(message.commitment);
+    }
+    if (message.signature.length !== 0) {
+      writer.uint32(26).bytes(message.signature);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): DrawCommitment {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseDrawCommitment();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.work = Work.decode(reader, reader.uint32());
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.commitment = reader.bytes();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.signature = reader.bytes();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBaseDrawNonce(): DrawNonce {
+  return { work: undefined, nonce: new Uint8Array(0) };
+}
+
+export const DrawNonce: MessageFns<DrawNonce> = {
+  encode(message: DrawNonce, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.work !== undefined) {
+      Work.encode(message.work, writer.uint32(10).fork()).join();
+    }
+    if (message.nonce.length !== 0) {
+      writer.uint32(18).bytes(message.nonce);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): DrawNonce {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseDrawNonce();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.work = Work.decode(reader, reader.uint32());
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.nonce = reader.bytes();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1253,6 +2689,12 @@ export const OperatorMessage: MessageFns<OperatorMessage> = {
         break;
       case "acknowledgement":
         Acknowledgement.encode(message.message.value, writer.uint32(42).fork()).join();
+        break;
+      case "step":
+        ProtocolStep.encode(message.message.value, writer.uint32(50).fork()).join();
+        break;
+      case "draw":
+        DrawStep.encode(message.message.value, writer.uint32(58).fork()).join();
         break;
     }
     return writer;
@@ -1309,6 +2751,22 @@ export const OperatorMessage: MessageFns<OperatorMessage> = {
             }
 
             message.message = { $case: "acknowledgement", value: Acknowledgement.decode(reader, reader.uint32()) };
+            continue;
+          }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            message.message = { $case: "step", value: ProtocolStep.decode(reader, reader.uint32()) };
+            continue;
+          }
+          case 7: {
+            if (tag !== 58) {
+              break;
+            }
+
+            message.message = { $case: "draw", value: DrawStep.decode(reader, reader.uint32()) };
             continue;
           }
         }
@@ -1577,7 +3035,7 @@ export const UploadOpening: MessageFns<UploadOpening> = {
 };
 
 function createBaseManifest(): Manifest {
-  return { work: undefined, planHash: new Uint8Array(0), byteLength: 0, leaves: [] };
+  return { work: undefined, planHash: new Uint8Array(0), byteLength: 0, leaves: [], inputSignature: new Uint8Array(0) };
 }
 
 export const Manifest: MessageFns<Manifest> = {
@@ -1593,6 +3051,9 @@ export const Manifest: MessageFns<Manifest> = {
     }
     for (const v of message.leaves) {
       writer.uint32(34).bytes(v!);
+    }
+    if (message.inputSignature.length !== 0) {
+      writer.uint32(42).bytes(message.inputSignature);
     }
     return writer;
   },
@@ -1640,6 +3101,14 @@ export const Manifest: MessageFns<Manifest> = {
             }
 
             message.leaves.push(reader.bytes());
+            continue;
+          }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.inputSignature = reader.bytes();
             continue;
           }
         }

@@ -87,7 +87,7 @@ export class Player {
   }
 
   fail({ plan }: Assignment, reason: string, message: string): Promise<void> {
-    return this.#client.send("fail", { work: this.work(plan, "fail"), reason, message });
+    return this.#client.send("fail", { work: this.work(plan, "fail"), reason, message, accused: [] });
   }
 
   status({ plan }: Assignment, state: string, more: { step?: number; reason?: string; message?: string } = {}) {
@@ -123,7 +123,7 @@ export class Player {
     await writeSafetensors(plain, plan.tensors, new Map([["weight", String(weight)]]), function* ({ shape }) {
       yield new Float32Array(shape[0]! * shape[1]!).fill(value);
     });
-    const publicKey = Buffer.from(plan.sealing.publicKey, "base64");
+    const publicKey = Buffer.from(plan.sealing!.publicKey, "base64");
     await sealFile(plain, sealed, { publicKey, planHash, participant: this.name });
     const manifest = await manifestOf(sealed, this.work(plan, "upload"), planHash);
     await this.#client.upload(manifest, sealed, onProgress ? { onProgress } : {});

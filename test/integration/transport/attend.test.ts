@@ -63,7 +63,12 @@ test("a report that the coordinator refuses for good is rejected with its senten
     message: "The time to accept this plan is over",
   });
   operator.coordinator.receive = async () => {};
-  await clinic.client.send("fail", { work: workOf("clinic-a", "fail"), reason: "NoGpu", message: "No GPU is free" });
+  await clinic.client.send("fail", {
+    work: workOf("clinic-a", "fail"),
+    accused: [],
+    reason: "NoGpu",
+    message: "No GPU is free",
+  });
   expect(clinic.connections).toBe(1);
 });
 
@@ -140,7 +145,12 @@ test("a suspended participant is not heard even before its stream is cut", async
   await clinic.connected();
   const member = operator.coordinator.members.get("clinic-a")!;
   operator.coordinator.members.set("clinic-a", { ...member, suspended: true });
-  const said = clinic.client.send("fail", { work: workOf("clinic-a", "fail"), reason: "Test", message: "a report" });
+  const said = clinic.client.send("fail", {
+    work: workOf("clinic-a", "fail"),
+    accused: [],
+    reason: "Test",
+    message: "a report",
+  });
   expect(await clinic.refused("Suspended")).toContain("suspended");
   expect(operator.coordinator.reports).toEqual([]);
   operator.coordinator.members.set("clinic-a", member);

@@ -73,7 +73,7 @@ function planOf(settings: EffectiveSettings, parent: ActiveVersion) {
   const { baseModel, adapter, training, aggregation } = settings;
   const { rank, alpha, targetModules } = adapter;
   return {
-    schema: 1,
+    schema: 2,
     attempt: 1,
     purpose: "delta",
     minimum: settings.participants.minimum,
