@@ -91,6 +91,13 @@ const planStatusSchema = z.object({
   hash: z.string().max(71).describe("SHA-256 of the signed plan."),
   parentVersion: z.int().min(0),
   participants: z.int().min(0).describe("How many are invited."),
+  threshold: z
+    .int()
+    .min(0)
+    .optional()
+    .describe(
+      "Secure: contributions without which a cohort's sum cannot be opened; where cohorts differ, the highest of theirs.",
+    ),
   deadlines: z.object({ accept: instant, training: instant, aggregation: instant }),
 });
 

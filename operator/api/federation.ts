@@ -1,10 +1,10 @@
 /**
  * Federation: who trains what together, under which rules (api.md).
- * Holds: the base model and the rank stay as they are while an adapter is active; privacy is always written out.
+ * Holds: the base model and the rank stay as they are while an adapter is active; who writes nothing about privacy gets secure.
  * Does not: accept fields whose feature does not exist yet; the API server refuses them.
  */
 import { z } from "zod";
-import { cel, matching } from "./cel.ts";
+import { matching } from "./cel.ts";
 import { conditionsSchema } from "./conditions.ts";
 import {
   aggregationFields,
@@ -68,23 +68,18 @@ const deadlinesSchema = z.object({
 
 const aggregationSchema = z.object({
   privacy: z
-    .enum(["trusted"])
-    .meta({
-      // `secure` is listed so that the rule, not "Unsupported value", answers whoever asks for it.
-      enum: ["trusted", "secure"],
-      ...cel([
-        "self != 'secure'",
-        "secure aggregation is not available yet; write `privacy: trusted` if the operator may see each participant's delta",
-      ]),
-    })
+    .enum(["secure", "trusted"])
+    .default("secure")
     .describe(
-      "trusted: each delta is sealed to the operator, which sees it. Has no default: whoever writes it has decided it.",
+      "secure: the operator learns the sum of a cohort's deltas and nothing of one participant. trusted: each delta is sealed to the operator, which sees it.",
     ),
   rule: z.enum(["mean"]).default("mean").describe("How the deltas become one."),
   lora: z.enum(["average"]).default("average").describe("average: the A and B matrices are averaged each."),
   weighting: aggregationFields.weighting.default("examples"),
   exampleCap: aggregationFields.exampleCap.default(1000),
   clipNorm: aggregationFields.clipNorm.default("1.0"),
+  ring: aggregationFields.ring.default("u32"),
+  cohortSize: aggregationFields.cohortSize.default(64),
 });
 
 const ociSchema = z.object({
@@ -117,7 +112,7 @@ export const federationSpecSchema = z.object({
     .object({ selector: participantFields.selector, minimum: participantFields.minimum })
     .describe("Who takes part."),
   deadlines: deadlinesSchema.prefault({}).describe("How long each phase may last; it ends then, whatever has arrived."),
-  aggregation: aggregationSchema.describe("How contributions become one adapter."),
+  aggregation: aggregationSchema.prefault({}).describe("How contributions become one adapter."),
   publish: z.object({ oci: ociSchema }).describe("Where adapters go."),
   rounds: z
     .object({ count: z.int().min(1).max(99_999).describe("Rounds to run, one after the other.") })
@@ -164,6 +159,9 @@ export type FederationSpecInput = z.input<typeof federationSpecSchema>;
 export type FederationStatus = Federation["status"];
 export type ActiveAdapter = NonNullable<FederationStatus["activeAdapter"]>;
 
+const SUM_OF_TOO_FEW =
+  "with aggregation.privacy secure spec.participants.minimum must be at least 3, because a sum of fewer tells on its members; raise it, or write `privacy: trusted` if the operator may see each participant's delta";
+
 const IS_ACTIVE = "has(self.status) && has(self.status.activeAdapter)";
 const AFTER_ACTIVATION =
   "while status.activeAdapter exists, because earlier versions would not fit; create a new Federation instead";
@@ -195,6 +193,10 @@ export const federationResource: ResourceDefinition = {
     {
       rule: `!(${IS_ACTIVE}) || self.spec.adapter.rank == oldSelf.spec.adapter.rank`,
       message: `spec.adapter.rank cannot change ${AFTER_ACTIVATION}`,
+    },
+    {
+      rule: "self.spec.aggregation.privacy != 'secure' || self.spec.participants.minimum >= 3",
+      message: SUM_OF_TOO_FEW,
     },
   ],
 };

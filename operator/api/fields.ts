@@ -72,7 +72,13 @@ export type LabelSelector = z.infer<typeof selectorSchema>;
 
 export const participantFields = {
   selector: selectorSchema.describe("Labels of the Participants that are invited; {} invites all of the namespace."),
-  minimum: z.int().min(1).max(256).describe("Quorum: with fewer contributions the round fails."),
+  minimum: z
+    .int()
+    .min(1)
+    .max(256)
+    .describe(
+      "Quorum: with fewer contributions the round fails. Secure aggregation fails below its threshold, where that is higher.",
+    ),
 };
 
 export const deadlineFields = {
@@ -95,4 +101,14 @@ export const aggregationFields = {
   clipNorm: positiveDecimal.describe(
     "Largest L2 norm of a participant's delta over all tensors; longer ones are shortened to it.",
   ),
+  ring: z
+    .enum(["u32", "u16"])
+    .describe("Secure: bits of one masked number. u16 halves what is uploaded and rounds more coarsely."),
+  cohortSize: z
+    .int()
+    .min(6)
+    .max(128)
+    .describe(
+      "Secure: more participants than this are split into cohorts by a draw that nobody steers; each is summed for itself.",
+    ),
 };

@@ -21,7 +21,7 @@ test("each override replaces its field and leaves its neighbours", () => {
     training: { steps: 40, resources: { gpus: 2 } },
     participants: { minimum: 1 },
     deadlines: { training: "5m" },
-    aggregation: { weighting: "uniform" },
+    aggregation: { weighting: "uniform", ring: "u16", cohortSize: 12 },
   });
   expect(settings.training).toEqual({
     ...spec.training,
@@ -30,7 +30,12 @@ test("each override replaces its field and leaves its neighbours", () => {
   });
   expect(settings.participants).toEqual({ ...spec.participants, minimum: 1 });
   expect(settings.deadlines).toEqual({ ...spec.deadlines, training: "5m" });
-  expect(settings.aggregation).toEqual({ ...spec.aggregation, weighting: "uniform" });
+  expect(settings.aggregation).toEqual({
+    ...spec.aggregation,
+    weighting: "uniform",
+    ring: "u16",
+    cohortSize: 12,
+  });
 });
 
 test("a selector replaces the whole selector", () => {
@@ -45,8 +50,9 @@ test("an override of undefined overrides nothing", () => {
 });
 
 test("privacy cannot be overridden, whatever the object holds", () => {
-  const sneaky = { aggregation: { weighting: "uniform" as const, privacy: "none" } };
-  expect(effectiveSettings(spec, sneaky).aggregation.privacy).toBe("trusted");
+  const sneaky = { aggregation: { weighting: "uniform" as const, privacy: "trusted" } };
+  const secure = { ...spec, aggregation: { ...spec.aggregation, privacy: "secure" as const } };
+  expect(effectiveSettings(secure, sneaky).aggregation.privacy).toBe("secure");
 });
 
 test("deadlines become milliseconds", () => {

@@ -23,9 +23,12 @@ describe("Federation", () => {
     });
   });
 
-  test("privacy has no default", () => {
-    const parsed = federationSchema.shape.spec.safeParse({ ...federationSpecInput, aggregation: {} });
-    expect(parsed.success).toBe(false);
+  test("who writes nothing about privacy gets secure aggregation", () => {
+    const { aggregation: _left, ...spec } = federationSpecInput;
+    for (const said of [spec, { ...spec, aggregation: {} }]) {
+      const { aggregation } = federationSchema.shape.spec.parse(said);
+      expect(aggregation).toMatchObject({ privacy: "secure", ring: "u32", cohortSize: 64 });
+    }
   });
 });
 

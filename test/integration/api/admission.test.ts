@@ -15,11 +15,20 @@ beforeAll(async () => {
   run = (args, stdin) => kubectl(server.kubeconfig, ["-n", namespace, ...args], stdin);
 });
 
-const { federation, round, participant, adapterVersion } = good;
+const { federation, secure, round, participant, adapterVersion } = good;
 
 describe("a good manifest is accepted", () => {
   test.each<{ says: string; manifest: Manifest }>([
     { says: "the shortest Federation", manifest: federation },
+    { says: "a Federation that says nothing about aggregation", manifest: secure },
+    {
+      says: "a Federation of the smallest secure cohort",
+      manifest: changed(secure, {
+        "spec.participants.minimum": 3,
+        "spec.aggregation": { privacy: "secure", ring: "u16", cohortSize: 6 },
+      }),
+    },
+    { says: "a trusted Federation of two", manifest: changed(federation, { "spec.participants.minimum": 2 }) },
     { says: "a Federation that runs rounds", manifest: changed(federation, { "spec.rounds": { count: 10 } }) },
     { says: "a Federation of everybody", manifest: changed(federation, { "spec.participants.selector": {} }) },
     {
@@ -53,6 +62,8 @@ describe("a good manifest is accepted", () => {
           weighting: "uniform",
           exampleCap: 50,
           clipNorm: "0.5",
+          ring: "u32",
+          cohortSize: 128,
         },
         "spec.publish.oci": {
           repository: "10.77.0.11:30500/adapters/demo",
@@ -68,7 +79,7 @@ describe("a good manifest is accepted", () => {
         "spec.training": { steps: 40, resources: { gpus: 0 } },
         "spec.participants": { minimum: 1 },
         "spec.deadlines": { training: "10m" },
-        "spec.aggregation": { weighting: "uniform", clipNorm: "2" },
+        "spec.aggregation": { weighting: "uniform", clipNorm: "2", ring: "u16", cohortSize: 10 },
       }),
     },
     { says: "a Participant without spec", manifest: participant },
@@ -95,20 +106,46 @@ describe("a good manifest is accepted", () => {
 });
 
 const NOT_A_DURATION = "must be a duration from 1s to 720h, such as 15m, 2h or 1h30m";
+const SUM_OF_TOO_FEW =
+  "with aggregation.privacy secure spec.participants.minimum must be at least 3, because a sum of fewer tells on its members; raise it, or write `privacy: trusted` if the operator may see each participant's delta";
 const NOT_A_DECIMAL = 'must be a decimal number above zero in quotes, such as "1.0" or "5e-5"';
 
 describe("a wrong manifest is refused with a sentence", () => {
   test.each<{ says: string; manifest: Manifest; sentence: string }>([
     {
-      says: "secure aggregation",
-      manifest: changed(federation, { "spec.aggregation.privacy": "secure" }),
-      sentence:
-        'spec.aggregation.privacy: Invalid value: "secure": secure aggregation is not available yet; write `privacy: trusted` if the operator may see each participant\'s delta',
+      says: "a privacy that does not exist",
+      manifest: changed(federation, { "spec.aggregation.privacy": "none" }),
+      sentence: 'spec.aggregation.privacy: Unsupported value: "none": supported values: "secure", "trusted"',
     },
     {
-      says: "no privacy at all",
-      manifest: changed(federation, { "spec.aggregation": {} }),
-      sentence: "spec.aggregation.privacy: Required value",
+      says: "a secure sum of two",
+      manifest: changed(federation, { "spec.aggregation.privacy": "secure", "spec.participants.minimum": 2 }),
+      sentence: SUM_OF_TOO_FEW,
+    },
+    {
+      says: "a sum of two where nothing is said about privacy",
+      manifest: changed(federation, { "spec.aggregation": undefined, "spec.participants.minimum": 2 }),
+      sentence: SUM_OF_TOO_FEW,
+    },
+    {
+      says: "a ring that there is not",
+      manifest: changed(federation, { "spec.aggregation.ring": "u64" }),
+      sentence: 'spec.aggregation.ring: Unsupported value: "u64": supported values: "u32", "u16"',
+    },
+    {
+      says: "cohorts that would be split into pairs",
+      manifest: changed(federation, { "spec.aggregation.cohortSize": 5 }),
+      sentence: "spec.aggregation.cohortSize in body should be greater than or equal to 6",
+    },
+    {
+      says: "cohorts beyond what the protocol is made for",
+      manifest: changed(federation, { "spec.aggregation.cohortSize": 129 }),
+      sentence: "spec.aggregation.cohortSize in body should be less than or equal to 128",
+    },
+    {
+      says: "an override of cohorts that would be split into pairs",
+      manifest: changed(round, { "spec.aggregation.cohortSize": 5 }),
+      sentence: "spec.aggregation.cohortSize in body should be greater than or equal to 6",
     },
     {
       says: "no quorum",
@@ -276,8 +313,6 @@ describe("a field whose feature does not exist yet is refused, not ignored", () 
       "participants.sample",
       "deadlines.evaluation",
       "aggregation.serverOptimizer",
-      "aggregation.ring",
-      "aggregation.cohortSize",
       "publish.sign",
       "publish.apply",
     ].map((field) => ({ field: `spec.${field}`, manifest: changed(federation, { [`spec.${field}`]: "x" }) })),
@@ -314,6 +349,12 @@ describe("what the API server makes of an object", () => {
     expect(spec.deadlines).toEqual({ accept: "15m", training: "2h", aggregation: "10m" });
     expect(spec.aggregation).toMatchObject({ privacy: "trusted", rule: "mean", exampleCap: 1000, clipNorm: "1.0" });
     expect(status).toEqual({ observedGeneration: -1 });
+  });
+
+  test("who says nothing about aggregation gets secure sums of at most 64", async () => {
+    await apply(changed(secure, { "metadata.name": "unsaid" }));
+    const { spec } = await get(["fed", "unsaid"]);
+    expect(spec.aggregation).toMatchObject({ privacy: "secure", ring: "u32", cohortSize: 64 });
   });
 
   test("an override stays what it was: nothing is filled in", async () => {
@@ -373,6 +414,15 @@ describe("what may change later", () => {
     expect(await patch(["fed", "changing"], { spec: { training: { steps: 5 }, adapter: { alpha: 8 } } })).toMatchObject(
       { ok: true },
     );
+  });
+
+  test("a trusted Federation of two becomes secure only with a third", async () => {
+    await apply(changed(federation, { "metadata.name": "growing", "spec.participants.minimum": 2 }));
+    const aggregation = { privacy: "secure" };
+    expect((await patch(["fed", "growing"], { spec: { aggregation } })).stderr).toContain(SUM_OF_TOO_FEW);
+    expect(await patch(["fed", "growing"], { spec: { aggregation, participants: { minimum: 3 } } })).toMatchObject({
+      ok: true,
+    });
   });
 
   test("nothing of a round", async () => {

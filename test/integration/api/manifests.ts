@@ -14,8 +14,17 @@ export type Manifest = {
 const DIGEST = `sha256:${"0".repeat(64)}`;
 const apiVersion = "rondo.dev/v1alpha1";
 
+const { aggregation: _unsaid, ...spec } = federationSpecInput;
+
 export const good = {
   federation: { apiVersion, kind: "Federation", metadata: { name: "clinic-notes" }, spec: federationSpecInput },
+  /** What a person writes who leaves the aggregation to its defaults. */
+  secure: {
+    apiVersion,
+    kind: "Federation",
+    metadata: { name: "clinic-notes" },
+    spec: { ...spec, participants: { ...spec.participants, minimum: 4 } },
+  },
   round: { apiVersion, kind: "FederationRound", metadata: { name: "by-hand" }, spec: { federation: "clinic-notes" } },
   participant: { apiVersion, kind: "Participant", metadata: { name: "clinic-a", labels: { sector: "health" } } },
   adapterVersion: {
