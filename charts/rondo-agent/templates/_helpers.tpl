@@ -35,7 +35,10 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 {{- fail "policy.images: list the trainer images that this site runs, such as [ghcr.io/rondo-dev/trainer@sha256:…]" }}
 {{- end }}
 {{- if not .Values.policy.privacy }}
-{{- fail "policy.privacy: write [trusted] if the operator may see this site's deltas; secure aggregation is not available yet" }}
+{{- fail "policy.privacy: write [secure], or [secure, trusted] if the operator may see this site's deltas" }}
+{{- end }}
+{{- if and (eq .Values.policy.trust.mode "pinned") (not .Values.policy.trust.roster) }}
+{{- fail "policy.trust.roster: list each participant with the key that its site has told you, or set policy.trust.mode to firstUse" }}
 {{- end }}
 {{- end }}
 

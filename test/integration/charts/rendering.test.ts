@@ -95,6 +95,25 @@ describe("the agent", () => {
     });
   });
 
+  test("takes part in secure sums alone, of five at least, unless its site writes something else", async () => {
+    const silent = { invitation, policy: { images: ["registry.example/*"] } };
+    expect(agent(await helm.rendered("rondo-agent", silent)).policy).toMatchObject({
+      privacy: ["secure"],
+      minCohort: 5,
+      releasesPerParent: 3,
+      trust: { mode: "firstUse", roster: [] },
+    });
+  });
+
+  test("gets the keys that its site has pinned", async () => {
+    const roster = [{ federation: "*", participant: "clinic-b", identity: `${"C".repeat(43)}=` }];
+    const policy = { ...site.policy, privacy: ["secure"], minCohort: 3, trust: { mode: "pinned", roster } };
+    expect(agent(await helm.rendered("rondo-agent", { ...site, policy })).policy).toMatchObject({
+      minCohort: 3,
+      trust: { mode: "pinned", roster },
+    });
+  });
+
   test("a template that names a service account keeps it", async () => {
     const values = { ...site, podTemplate: { spec: { serviceAccountName: "own" } } };
     expect(agent(await helm.rendered("rondo-agent", values)).podTemplate.spec?.serviceAccountName).toBe("own");
@@ -180,9 +199,30 @@ describe("wrong values are refused with a sentence", () => {
     },
     {
       chart: "rondo-agent",
-      says: "no word on privacy",
-      values: { ...site, policy: { images: ["*"] } },
-      sentence: "policy.privacy: write [trusted] if the operator may see this site's deltas",
+      says: "no kind of privacy",
+      values: { ...site, policy: { ...site.policy, privacy: [] } },
+      sentence: "policy.privacy: write [secure], or [secure, trusted] if the operator may see this site's deltas",
+    },
+    {
+      chart: "rondo-agent",
+      says: "a cohort in which two can subtract themselves",
+      values: { ...site, policy: { ...site.policy, minCohort: 2 } },
+      sentence: "at '/policy/minCohort': minimum: got 2, want 3",
+    },
+    {
+      chart: "rondo-agent",
+      says: "pinned trust in nobody",
+      values: { ...site, policy: { ...site.policy, trust: { mode: "pinned" } } },
+      sentence: "policy.trust.roster: list each participant with the key that its site has told you",
+    },
+    {
+      chart: "rondo-agent",
+      says: "a pinned key that is none",
+      values: {
+        ...site,
+        policy: { ...site.policy, trust: { mode: "pinned", roster: [{ participant: "clinic-b", identity: "abc" }] } },
+      },
+      sentence: "at '/policy/trust/roster/0/identity': 'abc' does not match pattern",
     },
     {
       chart: "rondo-agent",
