@@ -266,6 +266,11 @@ export interface DrawStep {
 export interface DrawOpening {
   /** ascending, at most 256 */
   members: string[];
+  /**
+   * 3 to 128. Fixed before anybody reveals: whoever could choose it afterwards would choose among splits. An agent keeps it and refuses a
+   * plan whose number of cohorts is another than the members and this size give.
+   */
+  cohortSize: number;
 }
 
 export interface DrawCommitments {
@@ -2384,13 +2389,16 @@ export const DrawStep: MessageFns<DrawStep> = {
 };
 
 function createBaseDrawOpening(): DrawOpening {
-  return { members: [] };
+  return { members: [], cohortSize: 0 };
 }
 
 export const DrawOpening: MessageFns<DrawOpening> = {
   encode(message: DrawOpening, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     for (const v of message.members) {
       writer.uint32(10).string(v!);
+    }
+    if (message.cohortSize !== 0) {
+      writer.uint32(16).uint32(message.cohortSize);
     }
     return writer;
   },
@@ -2414,6 +2422,14 @@ export const DrawOpening: MessageFns<DrawOpening> = {
             }
 
             message.members.push(reader.string());
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.cohortSize = reader.uint32();
             continue;
           }
         }
