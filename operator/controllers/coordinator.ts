@@ -191,5 +191,12 @@ function plainReport(report: AgentReport): Report {
       const { state, job, progressStep, progressSteps, reason, message } = report.body;
       return { kind: "status", state, job, step: progressStep, steps: progressSteps, reason, message };
     }
+    case "advertise":
+    case "share":
+    case "consistency":
+    case "unmask":
+    case "commit":
+    case "reveal":
+      throw new TransportFault("NotExpected", "no round of this operator waits for secure aggregation");
   }
 }

@@ -1,5 +1,5 @@
 /**
- * The operator's side of Attend: challenge, answer, then reports in and plans, cancellations and acknowledgements out.
+ * The operator's side of Attend: challenge, answer, then reports in and plans, steps, cancellations and acknowledgements out.
  * Holds: nothing is handed to the coordinator before the challenge was answered with the identity's signature; an acknowledgement goes
  * only after the coordinator has journalled; a report that it refuses is answered with the refusal and not asked for again.
  */
@@ -10,8 +10,8 @@ import { bodyHash, openMessage, openSigned } from "./envelope.ts";
 import { TransportFault } from "./faults.ts";
 import { type AgentMessage, Attending, type OperatorMessage, type Signed } from "./generated/rondo.v1.ts";
 import { Inbox } from "./inbox.ts";
-import { MOST_ATTENDING_BYTES, MOST_REPORT_BYTES, MOST_SENTENCE_CHARACTERS, OPENING_MS } from "./limits.ts";
-import { decodeReport, isReportKind } from "./reports.ts";
+import { MOST_ATTENDING_BYTES, MOST_SENTENCE_CHARACTERS, OPENING_MS } from "./limits.ts";
+import { decodeReport, isReportKind, mostBytesOf } from "./reports.ts";
 import type { CoordinationParts } from "./server.ts";
 import { AttendSession } from "./sessions.ts";
 
@@ -76,7 +76,7 @@ function openAttending(signed: Signed | undefined, speaker: Speaker, challenge: 
 async function answer(signed: Signed | undefined, speaker: Speaker, parts: CoordinationParts) {
   const kind = signed?.kind ?? "";
   if (!isReportKind(kind)) throw new TransportFault("MessageInvalid", "An agent's message is of no known kind");
-  const body = openSigned(signed, { kind, publicKey: speaker.identity, mostBytes: MOST_REPORT_BYTES });
+  const body = openSigned(signed, { kind, publicKey: speaker.identity, mostBytes: mostBytesOf(kind) });
   try {
     await parts.coordinator.received(speaker.participant, decodeReport(kind, body, speaker.participant));
     return acknowledgement(body);

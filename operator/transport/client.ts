@@ -11,7 +11,7 @@ import type { Credential, CredentialStore } from "./credential.ts";
 import { type DownloadTry, downloadOnce, isDownloaded } from "./download-client.ts";
 import { enrol, renew } from "./enrol-client.ts";
 import { type TransportCode, TransportFault } from "./faults.ts";
-import type { Cancellation, Manifest, Receipt, Signed } from "./generated/rondo.v1.ts";
+import type { Cancellation, DrawStep, Manifest, ProtocolStep, Receipt, Signed } from "./generated/rondo.v1.ts";
 import type { Invitation } from "./invitation.ts";
 import { Outbox } from "./outbox.ts";
 import type { ReportBody, ReportKind } from "./reports.ts";
@@ -54,6 +54,10 @@ export interface ClientHandlers {
    */
   plan(signed: Signed, clockSkewMs: number): void;
   cancelled(cancellation: Cancellation): void;
+  /** What the operator asks of a session of secure aggregation, unsigned and unchecked but for its work; the same may come again. */
+  step(step: ProtocolStep): void;
+  /** Likewise of a draw: its work.attempt is the draw's number. */
+  draw(step: DrawStep): void;
   connected(): void;
   /** Tried again by itself, whatever the reason; the sentence is for a person. */
   disconnected(reason: string, code: TransportCode): void;
@@ -100,13 +104,26 @@ export class CoordinatorClient {
   /**
    * Resolves when the operator has journalled the report; said again after every reconnect until then. A status that a newer one of the
    * same work overtakes resolves as well.
-   * @throws TransportFault "NotExpected" when the operator refuses it for good, "Stopped"
+   * @param signal  withdraws it: it is not said again, though the operator may have it
+   * @throws TransportFault "NotExpected" when the operator refuses it for good, "Stopped" by the signal or stop()
    */
-  async send<K extends ReportKind>(kind: K, body: ReportBody<K>): Promise<void> {
-    if (this.#stopped.signal.aborted) throw new TransportFault("Stopped", "The agent is stopping");
+  async send<K extends ReportKind>(
+    kind: K,
+    body: ReportBody<K>,
+    { signal }: { signal?: AbortSignal } = {},
+  ): Promise<void> {
+    if (this.#stopped.signal.aborted || signal?.aborted) {
+      throw new TransportFault("Stopped", "The agent has given up what it was about to say");
+    }
     const { signed, acknowledged } = this.#outbox.add({ kind, body } as AgentReport);
-    this.#connection?.send(signed);
-    await acknowledged;
+    const withdraw = () => this.#outbox.withdraw(signed);
+    signal?.addEventListener("abort", withdraw, { once: true });
+    try {
+      this.#connection?.send(signed);
+      await acknowledged;
+    } finally {
+      signal?.removeEventListener("abort", withdraw);
+    }
   }
 
   /**
@@ -194,6 +211,8 @@ export class CoordinatorClient {
       await connection.read({
         plan: (signed, skewMs) => this.#modules.handlers.plan(signed, skewMs),
         cancelled: (cancellation) => this.#modules.handlers.cancelled(cancellation),
+        step: (step) => this.#modules.handlers.step(step),
+        draw: (step) => this.#modules.handlers.draw(step),
         acknowledged: (acknowledgement) => this.#outbox.settle(acknowledgement),
       });
     } finally {

@@ -1,6 +1,6 @@
 /**
  * One living connection of the agent: the Attend stream on its channel, from the challenge to its end.
- * Holds: nothing of the operator's is handed on before its signature was verified with the plan key of the invitation.
+ * Holds: no plan and no cancellation is handed on before its signature was verified with the plan key of the invitation.
  * Does not: connect again (client.ts does).
  */
 import type { KeyObject } from "node:crypto";
@@ -15,17 +15,22 @@ import {
   Attending,
   Cancellation,
   type CoordinationClient,
+  type DrawStep,
   type OperatorMessage,
+  type ProtocolStep,
   type Signed,
 } from "./generated/rondo.v1.ts";
 import { publicKeyFromRaw } from "./identity.ts";
 import { Inbox } from "./inbox.ts";
 import type { Invitation } from "./invitation.ts";
 import { MOST_MESSAGE_BYTES, MOST_REPORT_BYTES, OPENING_MS } from "./limits.ts";
+import { checkWork } from "./reports.ts";
 
 export interface ConnectionHandlers {
   plan(signed: Signed, clockSkewMs: number): void;
   cancelled(cancellation: Cancellation): void;
+  step(step: ProtocolStep): void;
+  draw(step: DrawStep): void;
   acknowledged(acknowledgement: Acknowledgement): void;
 }
 
@@ -96,6 +101,10 @@ export class Connection {
     return this.#ended.signal;
   }
 
+  get #participant(): string {
+    return this.#parts.invitation.participant;
+  }
+
   send(signed: Signed): void {
     if (!this.#ended.signal.aborted) this.#call.write({ signed });
   }
@@ -134,6 +143,15 @@ export class Connection {
             Cancellation,
           ),
         );
+        return;
+      // Not signed: of what the operator relays, the peers' own signatures protect what matters.
+      case "step":
+        checkWork(message.value.work, { participant: this.#participant, step: "step", purpose: "delta" });
+        handlers.step(message.value);
+        return;
+      case "draw":
+        checkWork(message.value.work, { participant: this.#participant, step: "draw", purpose: "draw" });
+        handlers.draw(message.value);
         return;
       case "acknowledgement":
         handlers.acknowledged(message.value);

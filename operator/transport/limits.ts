@@ -15,6 +15,12 @@ export const MOST_ATTENDING_BYTES = 256 * 2 ** 10;
 /** Body of "accept", "refuse", "status", "fail", "download", "cancel" and "receipt". */
 export const MOST_REPORT_BYTES = 16 * 2 ** 10;
 
+/**
+ * Body of a report of secure aggregation. The largest, M1 of 128 members, has 12 KiB; what the operator sends back is at most 23 KiB for a
+ * cohort and 44 KiB for a draw of 256, so that the 64 messages that a stream holds unread stay under 3 MiB.
+ */
+export const MOST_PROTOCOL_BYTES = 64 * 2 ** 10;
+
 /** A sentence that goes into a resource's status. */
 export const MOST_SENTENCE_CHARACTERS = 256;
 

@@ -44,6 +44,15 @@ export class Outbox {
     return [...this.#waiting.values()].map(({ signed }) => signed);
   }
 
+  /** Never said again: what its sender may not say any more (a session that was aborted answers nothing). Answered already: nothing happens. */
+  withdraw({ body }: Signed): void {
+    const key = keyOf(bodyHash(body));
+    this.#waiting
+      .get(key)
+      ?.reject(new TransportFault("Stopped", "The report was withdrawn before it was acknowledged"));
+    this.#waiting.delete(key);
+  }
+
   settle({ bodySha256, reason, message }: Acknowledgement): void {
     const key = keyOf(bodySha256);
     const waiting = this.#waiting.get(key);

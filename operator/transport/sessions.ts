@@ -6,7 +6,15 @@ import type { KeyObject } from "node:crypto";
 import type { Session } from "./coordinator.ts";
 import { seal } from "./envelope.ts";
 import { TransportFault } from "./faults.ts";
-import { type Attending, Cancellation, type OperatorMessage, type Signed, type Work } from "./generated/rondo.v1.ts";
+import {
+  type Attending,
+  Cancellation,
+  type DrawStep,
+  type OperatorMessage,
+  type ProtocolStep,
+  type Signed,
+  type Work,
+} from "./generated/rondo.v1.ts";
 import { MOST_SENTENCE_CHARACTERS } from "./limits.ts";
 
 /** An agent that leaves this many messages unread is stuck; it is cut, and everything is said again when it comes back. */
@@ -48,6 +56,14 @@ export class AttendSession implements Session {
       message: message.slice(0, MOST_SENTENCE_CHARACTERS),
     }).finish();
     this.write({ $case: "cancellation", value: seal("cancel", body, this.#planKey) });
+  }
+
+  sendStep(step: ProtocolStep): void {
+    this.write({ $case: "step", value: { ...step, work: step.work && { ...step.work, step: "step" } } });
+  }
+
+  sendDraw(step: DrawStep): void {
+    this.write({ $case: "draw", value: { ...step, work: step.work && { ...step.work, step: "draw" } } });
   }
 
   /** Into the void once the session has ended: whoever sends learns by left(), and sends again in the next session. */

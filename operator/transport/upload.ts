@@ -20,6 +20,7 @@ import {
 import { Inbox, writeMessage } from "./inbox.ts";
 import { MOST_MESSAGE_BYTES, OPENING_MS, STALLED_MS } from "./limits.ts";
 import { checkWork } from "./reports.ts";
+import { SIGNATURE_BYTES } from "./secure-shapes.ts";
 import type { CoordinationParts } from "./server.ts";
 import { recordBegun, recordedUpload, recordReceived } from "./upload-record.ts";
 
@@ -111,14 +112,17 @@ async function receiveChunks(inbox: Inbox<UploadMessage>, upload: SpoolUpload): 
 
 function checkedOffer(manifest: Manifest | undefined, participant: string): Offer {
   if (!manifest) throw new TransportFault("ManifestInvalid", "The upload has no manifest");
-  const { work, leaves, byteLength, planHash } = manifest;
-  checkWork(work, participant, "upload");
+  const { work, leaves, byteLength, planHash, inputSignature } = manifest;
+  checkWork(work, { participant, step: "upload", purpose: "delta" });
   const isWhole = byteLength > 0 && leaves.length === leafCount(byteLength);
   if (!isWhole || leaves.some((leaf) => leaf.length !== HASH_BYTES) || planHash.length !== HASH_BYTES) {
     throw new TransportFault(
       "ManifestInvalid",
       "The upload's manifest has a wrong number of leaves, or hashes of a wrong length",
     );
+  }
+  if (inputSignature.length !== 0 && inputSignature.length !== SIGNATURE_BYTES) {
+    throw new TransportFault("ManifestInvalid", "The upload's input signature is not 64 bytes long");
   }
   return { participant, work, manifest, root: Buffer.from(merkleRoot(leaves)).toString("hex") };
 }

@@ -6,7 +6,13 @@ import { type ClientOptions, CoordinatorClient } from "../../../operator/transpo
 import type { Introduction } from "../../../operator/transport/connection.ts";
 import type { Credential, CredentialStore } from "../../../operator/transport/credential.ts";
 import type { TransportCode } from "../../../operator/transport/faults.ts";
-import type { Cancellation, Signed, Work } from "../../../operator/transport/generated/rondo.v1.ts";
+import type {
+  Cancellation,
+  DrawStep,
+  ProtocolStep,
+  Signed,
+  Work,
+} from "../../../operator/transport/generated/rondo.v1.ts";
 import { generateIdentity } from "../../../operator/transport/identity.ts";
 import type { Invitation } from "../../../operator/transport/invitation.ts";
 
@@ -16,6 +22,8 @@ export class TestAgent {
   readonly store: MemoryStore;
   readonly plans: Array<{ signed: Signed; clockSkewMs: number }> = [];
   readonly cancellations: Cancellation[] = [];
+  readonly steps: ProtocolStep[] = [];
+  readonly draws: DrawStep[] = [];
   readonly disconnections: Array<{ reason: string; code: TransportCode }> = [];
   connections = 0;
   introduction: Introduction = {
@@ -39,6 +47,8 @@ export class TestAgent {
         handlers: {
           plan: (signed, clockSkewMs) => this.#note(() => this.plans.push({ signed, clockSkewMs })),
           cancelled: (cancellation) => this.#note(() => this.cancellations.push(cancellation)),
+          step: (step) => this.#note(() => this.steps.push(step)),
+          draw: (step) => this.#note(() => this.draws.push(step)),
           connected: () => this.#note(() => this.connections++),
           disconnected: (reason, code) => this.#note(() => this.disconnections.push({ reason, code })),
         },

@@ -318,7 +318,9 @@ async function bareConnection(participant = "clinic-a") {
   const credential = await enrol(parts);
   const introduce = async () => ({ agentVersion: "0", capacity: undefined, open: [] });
   const connection = await Connection.open(parts, { credential, introduce, signal: new AbortController().signal });
-  const ended = connection.read({ plan: () => {}, cancelled: () => {}, acknowledged: () => {} }).catch(() => {});
+  const ended = connection
+    .read({ plan: () => {}, cancelled: () => {}, step: () => {}, draw: () => {}, acknowledged: () => {} })
+    .catch(() => {});
   const close = async () => {
     connection.end();
     await ended;

@@ -16,6 +16,8 @@ const client = new CoordinatorClient(
     handlers: {
       plan: () => {},
       cancelled: () => {},
+      step: () => {},
+      draw: () => {},
       connected: () => {},
       disconnected: (reason) => console.error(reason),
     },
