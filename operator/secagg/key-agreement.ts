@@ -1,0 +1,88 @@
+/**
+ * Keys of one session: X25519, HKDF and Ed25519 over raw bytes (secure-aggregation.md §2, §3; RFC 7748, 5869, 8032).
+ * Holds: a key of a small subgroup is refused, and what HKDF gives is salted by T1, so that no key serves two sessions.
+ * Does not: draw secrets; they are arguments.
+ */
+import { createPrivateKey, createPublicKey, diffieHellman, hkdfSync, type KeyObject, verify } from "node:crypto";
+import { concat, labelled, PROTOCOL, u32, utf8 } from "./bytes.ts";
+import { SecaggFault } from "./faults.ts";
+
+export const KEY_BYTES = 32;
+export const SIGNATURE_BYTES = 64;
+
+// RFC 8410: what stands before the 32 raw bytes in PKCS#8 and in SPKI.
+const X25519_PRIVATE = Buffer.from("302e020100300506032b656e04220420", "hex");
+const X25519_PUBLIC = Buffer.from("302a300506032b656e032100", "hex");
+const ED25519_PUBLIC = Buffer.from("302a300506032b6570032100", "hex");
+
+/** @param secretKey  any 32 bytes; clamped as RFC 7748 §5 says */
+export function publicKeyOf(secretKey: Uint8Array): Uint8Array {
+  const spki = createPublicKey(privateKey(secretKey)).export({ format: "der", type: "spki" });
+  return new Uint8Array(spki.subarray(X25519_PUBLIC.length));
+}
+
+/**
+ * X25519(secretKey, publicKey).
+ * @throws SecaggFault "KeysInvalid" for a public key of a small subgroup, whose result would be zero whatever the secret is
+ */
+export function sharedSecret(secretKey: Uint8Array, publicKey: Uint8Array): Uint8Array {
+  const keys = { privateKey: privateKey(secretKey), publicKey: x25519Public(publicKey) };
+  try {
+    return new Uint8Array(diffieHellman(keys));
+  } catch {
+    throw new SecaggFault("KeysInvalid", "a key agreement key is a point of a small subgroup");
+  }
+}
+
+/** Whether `sharedSecret` takes the key. Every clamped scalar is a multiple of 8, so that one secret tells for all of them. */
+export function isUsable(publicKey: Uint8Array): boolean {
+  try {
+    return publicKey.length === KEY_BYTES && sharedSecret(new Uint8Array(KEY_BYTES), publicKey).length === KEY_BYTES;
+  } catch {
+    return false;
+  }
+}
+
+/** HKDF(ikm, label, context) of §2: 32 bytes, salted by T1. */
+export function hkdf(ikm: Uint8Array, transcript1: Uint8Array, label: string, context: Uint8Array): Uint8Array {
+  return new Uint8Array(hkdfSync("sha256", ikm, transcript1, labelled(label, context), KEY_BYTES));
+}
+
+/** Of the mask that v and u add with opposite signs; both ends get the same. */
+export function pairMaskKey(
+  secretKey: Uint8Array,
+  publicKey: Uint8Array,
+  transcript1: Uint8Array,
+  pair: readonly [number, number],
+): Uint8Array {
+  const context = concat(u32(Math.min(...pair)), u32(Math.max(...pair)));
+  return hkdf(sharedSecret(secretKey, publicKey), transcript1, "pair-mask", context);
+}
+
+/** Of the mask that `index` alone adds. */
+export const selfMaskKey = (b: Uint8Array, transcript1: Uint8Array, index: number): Uint8Array =>
+  hkdf(b, transcript1, "self-mask", u32(index));
+
+/** L"sig/" ‖ label ‖ "/" ‖ body: what sig_u(label, body) signs. */
+export const signedBytes = (label: string, body: Uint8Array): Uint8Array =>
+  concat(utf8(`${PROTOCOL}sig/${label}/`), body);
+
+/** @param identity  Ed25519 public key, of the caller's own pins */
+export function verifySigned(identity: Uint8Array, label: string, body: Uint8Array, signature: Uint8Array): boolean {
+  if (signature.length !== SIGNATURE_BYTES) return false;
+  return verify(null, signedBytes(label, body), ed25519Public(identity), signature);
+}
+
+const privateKey = (raw: Uint8Array): KeyObject =>
+  createPrivateKey({ key: Buffer.concat([X25519_PRIVATE, of32(raw)]), format: "der", type: "pkcs8" });
+
+const x25519Public = (raw: Uint8Array): KeyObject =>
+  createPublicKey({ key: Buffer.concat([X25519_PUBLIC, of32(raw)]), format: "der", type: "spki" });
+
+const ed25519Public = (raw: Uint8Array): KeyObject =>
+  createPublicKey({ key: Buffer.concat([ED25519_PUBLIC, of32(raw)]), format: "der", type: "spki" });
+
+function of32(raw: Uint8Array): Uint8Array {
+  if (raw.length !== KEY_BYTES) throw new RangeError(`a key has ${KEY_BYTES} bytes, not ${raw.length}`);
+  return raw;
+}
