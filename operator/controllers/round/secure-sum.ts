@@ -1,0 +1,153 @@
+/**
+ * The main thread's side of one secure round's ring sum: starts the worker, passes masked vectors on, keeps what became of each cohort.
+ * Holds: each vector is passed on once and each cohort is unmasked once; the worker ends with close(), and every copy of a sum with it.
+ * Does not: decide who belongs to U3 (operator/round, secagg/coordinator), nor survive the process: a restart makes the sums again from
+ *   spool and journal.
+ */
+import { Worker } from "node:worker_threads";
+import type { CohortState } from "../../secagg/coordinator/cohort.ts";
+import { threadFile } from "../../threads.ts";
+import type {
+  CohortFault,
+  CohortSum,
+  Input,
+  SecureSumAnswer,
+  SecureSumOptions,
+  SecureSumRequest,
+} from "./secure-sum-messages.ts";
+
+type Call = SecureSumRequest extends infer R ? (R extends { id: number } ? Omit<R, "id"> : never) : never;
+
+export interface SecureSumView {
+  /** Participants whose vectors were taken. */
+  added: string[];
+  unmasked: CohortSum[];
+  lost: CohortFault[];
+  /** The worker itself failed: the disk, the memory, the parent. */
+  problem?: string;
+}
+
+/** Over all cohorts that were unmasked. */
+export interface SecureResult {
+  contributors: number;
+  weight: number;
+  /** In the plan's order, in their own unit. */
+  metrics: Map<string, number>;
+  /** Per tensor, in the plan's order. */
+  saturated: number[];
+  energy: number[];
+  /** The longest of the cohorts. */
+  unmaskSeconds: number;
+}
+
+export class SecureSum {
+  readonly #worker: Worker;
+  readonly #waiting = new Map<number, (answer: SecureSumAnswer) => void>();
+  readonly #passedOn = new Set<string>();
+  readonly #unmasking = new Set<number>();
+  readonly #changed: () => void;
+  #nextId = 1;
+  #view: SecureSumView = { added: [], unmasked: [], lost: [] };
+  #closed = false;
+
+  /** @param changed  called whenever view() may answer differently */
+  constructor(options: SecureSumOptions, changed: () => void) {
+    this.#changed = changed;
+    this.#worker = new Worker(threadFile("controllers/round/secure-sum-worker"), { workerData: options, execArgv: [] });
+    this.#worker.on("message", (answer: SecureSumAnswer) => {
+      this.#waiting.get(answer.id)?.(answer);
+      this.#waiting.delete(answer.id);
+    });
+    this.#worker.on("error", (error) => this.#end(`its thread failed: ${error.message}`));
+    this.#worker.on("exit", () => this.#end("its thread ended"));
+  }
+
+  view(): SecureSumView {
+    return this.#view;
+  }
+
+  /** Takes a vector into its cohort's sum, in the background. Again: nothing happens. */
+  add({ cohort, participant, file }: Input & { cohort: number }): void {
+    if (this.#closed || this.#passedOn.has(participant) || this.#unmasking.has(cohort)) return;
+    this.#passedOn.add(participant);
+    void this.#ask({ do: "add", cohort, input: { participant, file } }).then((answer) => {
+      if (answer.kind === "added") this.#view = { ...this.#view, added: [...this.#view.added, participant] };
+      else if (answer.kind === "failed") this.#view = { ...this.#view, problem: answer.message };
+      this.#changed();
+    });
+  }
+
+  /**
+   * Finds the secrets of a cohort whose last step is closed and removes its masks, in the background. Again: nothing happens.
+   * @param inputs  of all of U3, whether they were added before or not
+   */
+  unmask(cohort: number, state: CohortState, inputs: Input[]): void {
+    if (this.#closed || this.#unmasking.has(cohort)) return;
+    this.#unmasking.add(cohort);
+    void this.#ask({ do: "unmask", cohort, state, inputs }).then((answer) => {
+      const view = this.#view;
+      if (answer.kind === "unmasked") this.#view = { ...view, unmasked: [...view.unmasked, answer.sum] };
+      else if (answer.kind === "lost") this.#view = { ...view, lost: [...view.lost, answer.fault] };
+      else if (answer.kind === "failed") this.#view = { ...view, problem: answer.message };
+      this.#changed();
+    });
+  }
+
+  /** Of the cohorts unmasked so far; undefined: none is. */
+  result(): SecureResult | undefined {
+    const { unmasked } = this.#view;
+    if (unmasked.length === 0) return undefined;
+    return unmasked.map(resultOf).reduce(together);
+  }
+
+  /**
+   * Writes parent + Σ / (S_t · ΣW / 255) over all cohorts unmasked so far. The same sums give the same bytes.
+   * @throws Error with a sentence
+   */
+  async candidate(parentFile: string, outFile: string): Promise<{ digest: string; byteLength: number }> {
+    const cohorts = this.#view.unmasked.map(({ cohort }) => cohort).sort((a, b) => a - b);
+    const answer = await this.#ask({ do: "candidate", cohorts, parentFile, outFile });
+    if (answer.kind !== "candidate") throw new Error(answer.kind === "failed" ? answer.message : "no candidate");
+    return { digest: answer.digest, byteLength: answer.byteLength };
+  }
+
+  async close(): Promise<void> {
+    this.#closed = true;
+    await this.#worker.terminate();
+  }
+
+  #ask(call: Call): Promise<SecureSumAnswer> {
+    const id = this.#nextId++;
+    if (this.#closed) return Promise.resolve({ id, kind: "failed", message: "the sum is closed" });
+    return new Promise((resolve) => {
+      this.#waiting.set(id, resolve);
+      this.#worker.postMessage({ id, ...call } satisfies SecureSumRequest);
+    });
+  }
+
+  #end(why: string): void {
+    const wasClosed = this.#closed;
+    this.#closed = true;
+    for (const [id, resolve] of this.#waiting) resolve({ id, kind: "failed", message: `the sum was lost: ${why}` });
+    this.#waiting.clear();
+    if (wasClosed) return;
+    this.#view = { ...this.#view, problem: `the sum was lost: ${why}` };
+    this.#changed();
+  }
+}
+
+function resultOf({ contributors, weight, metrics, saturated, energy, unmaskSeconds }: CohortSum): SecureResult {
+  const byName = new Map(metrics.map(({ name, value }) => [name, value]));
+  return { contributors, weight, metrics: byName, saturated, energy, unmaskSeconds };
+}
+
+function together(a: SecureResult, b: SecureResult): SecureResult {
+  return {
+    contributors: a.contributors + b.contributors,
+    weight: a.weight + b.weight,
+    metrics: new Map([...a.metrics].map(([name, value]) => [name, value + b.metrics.get(name)!])),
+    saturated: a.saturated.map((value, i) => value + b.saturated[i]!),
+    energy: a.energy.map((value, i) => value + b.energy[i]!),
+    unmaskSeconds: Math.max(a.unmaskSeconds, b.unmaskSeconds),
+  };
+}
