@@ -43,7 +43,14 @@ const participantsOf = (round: FederationRound) =>
 
 function headline({ metadata, status }: FederationRound): string {
   const seconds = Math.round((Date.now() - Date.parse(status.phaseTimes?.[0]?.at ?? new Date().toISOString())) / 1000);
-  return `  ${bold(metadata.name ?? "")} ${status.phase ?? "Pending"} ${dim(`${status.contributions ?? ""} ${process.stdout.isTTY ? `${seconds} s` : ""}`)}`;
+  const rest = [status.contributions, process.stdout.isTTY ? `${seconds} s` : undefined, aggregationStep(status)];
+  return `  ${bold(metadata.name ?? "")} ${status.phase ?? "Pending"} ${dim(rest.filter(Boolean).join(" "))}`;
+}
+
+/** Which message of secure aggregation the operator waits for, in its own words; undefined in every other phase. */
+export function aggregationStep({ phase, conditions }: FederationRound["status"]): string | undefined {
+  if (phase !== "Aggregating") return undefined;
+  return conditions?.find(({ type }) => type === "Succeeded")?.message;
 }
 
 async function line(follower: Follower, row: ParticipantStatusRow): Promise<string> {

@@ -47,7 +47,12 @@ export async function installCoordinator(kubectl: Kubectl, folders: Folders): Pr
 }
 
 /** @param invitation the values that `rondo invite NAME -o values` printed */
-export async function installAgent(kubectl: Kubectl, site: Site, folders: Folders, invitation: object): Promise<void> {
+export async function installAgent(
+  kubectl: Kubectl,
+  site: Site,
+  folders: Folders,
+  { invitation, minCohort }: { invitation: object; minCohort: number },
+): Promise<void> {
   await kubectl.apply([
     restrictedNamespace(NAMESPACE),
     ...claimed(NAMESPACE, writable("agent-data", join(folders.state, site.name))),
@@ -60,7 +65,8 @@ export async function installAgent(kubectl: Kubectl, site: Site, folders: Folder
     policy: {
       federations: ["demo.rondo.dev/rondo/dictionaries"],
       images: ["localhost/rondo-trainer:*"],
-      privacy: ["trusted"],
+      privacy: ["secure"],
+      minCohort,
       gpus: { max: 2 },
     },
     podTemplate: trainerPodTemplate({ data: true }),

@@ -15,6 +15,15 @@ export interface DemoOptions {
   startedMs: number;
 }
 
+/** No agent takes part in a smaller one, whatever its policy says (secure-aggregation.md section 4). */
+const SMALLEST_COHORT = 3;
+/** What an agent demands unless its site lowers it; the demo's sites do, because there are only four of them. */
+const DEFAULT_MIN_COHORT = 5;
+
+/** `policy.minCohort` of the demo's agents. */
+export const minCohortOf = (sites: readonly Site[]) =>
+  Math.max(SMALLEST_COHORT, Math.min(sites.length, DEFAULT_MIN_COHORT));
+
 const DEFAULT_STEPS: Record<ModelName, number> = { smollm2: 6, tiny: 20 };
 
 /**
@@ -37,11 +46,16 @@ export function demoOptions(argv: string[], nowMs: number): DemoOptions {
   if (command !== "up" && command !== "down") throw new Error(`Unknown command ${command}: use up or down.`);
   const { model } = values;
   if (model !== "smollm2" && model !== "tiny") throw new Error(`MODEL=${model} is unknown: use smollm2 or tiny.`);
-  const participants = wholeNumber("PARTICIPANTS", values.participants, 2, SITES.length);
+  const participants = values.participants;
+  if (["1", "2"].includes(participants)) {
+    throw new Error(
+      `PARTICIPANTS=${participants} is too few for secure aggregation: in a sum of two each subtracts itself and sees the other. Use 3 or 4.`,
+    );
+  }
   return {
     command,
     rounds: wholeNumber("ROUNDS", values.rounds, 1, 1000),
-    sites: SITES.slice(0, participants),
+    sites: SITES.slice(0, wholeNumber("PARTICIPANTS", participants, SMALLEST_COHORT, SITES.length)),
     model,
     steps: values.steps === undefined ? DEFAULT_STEPS[model] : wholeNumber("STEPS", values.steps, 1, 10_000),
     startedMs: values.started === undefined ? nowMs : Number(values.started) * 1000,

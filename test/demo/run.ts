@@ -14,7 +14,7 @@ import { up } from "../cluster/up.ts";
 import { followRounds } from "./follow.ts";
 import { type Folders, installAgent, installCoordinator, NAMESPACE } from "./install.ts";
 import { lossElsewhere, losses, peakRssMiB, pullFinalAdapter } from "./measure.ts";
-import type { DemoOptions } from "./options.ts";
+import { type DemoOptions, minCohortOf } from "./options.ts";
 import { Kubectl, python, run } from "./programs.ts";
 import { bold, dim, say, step } from "./progress.ts";
 import { REGISTRY_PORT } from "./registry.ts";
@@ -60,7 +60,7 @@ export async function runDemo(options: DemoOptions, state: string): Promise<bool
     sites.map((site) =>
       step(`agent of ${site.name} (charts/rondo-agent)`, async () => {
         const invitation = await invite(coordinator, site);
-        await installAgent(kubectlOf(site.name), site, folders, invitation);
+        await installAgent(kubectlOf(site.name), site, folders, { invitation, minCohort: minCohortOf(sites) });
       }),
     ),
   );
@@ -149,7 +149,7 @@ async function invite(coordinator: Kubectl, { name }: Site): Promise<object> {
 }
 
 /** The example as it stands in the repository, with this run's model, rounds, steps and registry. */
-function federationOf({ rounds, steps, sites, model }: DemoOptions, digest: string): Manifest {
+function federationOf({ rounds, steps, model }: DemoOptions, digest: string): Manifest {
   const federation = manifests(model === "tiny" ? "federation-tiny.yaml" : "federation.yaml").find(
     ({ kind }) => kind === "Federation",
   )!;
@@ -161,7 +161,6 @@ function federationOf({ rounds, steps, sites, model }: DemoOptions, digest: stri
       ...spec,
       baseModel: { ...spec.baseModel, digest },
       training: { ...spec.training, steps },
-      participants: { ...spec.participants, minimum: Math.min(Number(spec.participants?.minimum ?? 2), sites.length) },
       publish: {
         oci: { repository: `${nodeAddress("coordinator")}:${REGISTRY_PORT}/adapters/dictionaries`, plainHTTP: true },
       },

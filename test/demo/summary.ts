@@ -63,12 +63,29 @@ export function printSummary(summary: DemoSummary): void {
         `${mebibytes(bytesUp)}${mebibytes(bytesDown)}`,
     );
   }
+  say();
+  say(bold("What the operator learnt (aggregation.privacy: secure)"));
+  for (const line of learnt(summary.rounds)) say(`  ${line}`);
+
   const { setUp, clusters, install, rounds, total } = summary.seconds;
   say();
   say(
     `  set-up ${setUp.toFixed(0)} s, clusters ${clusters.toFixed(0)} s, install ${install.toFixed(0)} s, rounds ${rounds.toFixed(0)} s, ` +
       `in all ${total.toFixed(0)} s; peak memory: operator ${summary.peakRssMiB.operator} MiB, agent ${summary.peakRssMiB.agent} MiB`,
   );
+}
+
+/** What the rounds told the operator (docs/security-model.md): a line for each round, then one of the sites. */
+export function learnt(rounds: readonly Pick<RoundSummary, "name" | "phase" | "contributions">[]): string[] {
+  const ofRounds = rounds.map(({ name, phase, contributions }) => {
+    const [members = "no"] = contributions.split("/");
+    const sum = `one sum of ${members} masked deltas, with the sums of their weights and counters`;
+    return `${name.padEnd(24)}${phase === "Succeeded" ? sum : "at most one sum: the round published nothing"}`;
+  });
+  return [
+    ...ofRounds,
+    `${"of each site".padEnd(24)}that it took part, when, and how many bytes; not its delta, its loss or how much text it has`,
+  ];
 }
 
 const mebibytes = (bytes: number) => `${(bytes / 2 ** 20).toFixed(1)}M`.padStart(8);
