@@ -18,7 +18,7 @@ import {
 import { MOST_SENTENCE_CHARACTERS } from "./limits.ts";
 
 /** An agent that leaves this many messages unread is stuck; it is cut, and everything is said again when it comes back. */
-const MOST_UNREAD_MESSAGES = 64;
+export const MOST_UNREAD_MESSAGES = 64;
 
 export interface Outlet {
   write(message: OperatorMessage): void;
