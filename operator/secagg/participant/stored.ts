@@ -13,10 +13,14 @@ export interface StoredState {
   secrets?: string | undefined;
 }
 
-const bytes = z.codec(z.base64(), z.instanceof(Uint8Array), {
-  decode: (text) => Uint8Array.from(Buffer.from(text, "base64")),
-  encode: (value) => Buffer.from(value).toString("base64"),
-});
+const bytes = z.codec(
+  z.base64(),
+  z.custom<Uint8Array>((value) => value instanceof Uint8Array),
+  {
+    decode: (text) => Uint8Array.from(Buffer.from(text, "base64")),
+    encode: (value) => Buffer.from(value).toString("base64"),
+  },
+);
 const index = z.int().min(1).max(128);
 const advertisement = z.strictObject({ index, cPk: bytes, sPk: bytes, cmB: bytes, signature: bytes });
 const keys = { cSk: bytes, sSk: bytes, b: bytes };
