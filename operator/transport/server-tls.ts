@@ -11,6 +11,8 @@ const RETRY_MS = 60_000;
 const LONGEST_TIMER_MS = 2 ** 31 - 1;
 /** Streams that one connection may have open: Attend, uploads and downloads of one agent. */
 const MOST_STREAMS = 32;
+/** A stranger's connection that has not shown its certificate by then is closed. Node's default of two minutes lets one peer hold many. */
+const HANDSHAKE_MS = 10_000;
 /** Bytes of one upload that may be under way: 1 MiB is 20 MB/s at 50 ms, where Node's default of 64 KiB is 1.3. */
 const STREAM_WINDOW_BYTES = 2 ** 20;
 
@@ -21,6 +23,7 @@ export interface ServerTlsOptions {
   hosts: string[];
   now?: () => number;
   lifeMs?: number;
+  handshakeMs?: number;
   onError?: (error: unknown) => void;
 }
 
@@ -81,7 +84,8 @@ export class ServerTls {
   }
 
   #add(clientCertificate: "required" | "none"): ServerCredentials {
-    const credentials = new RenewableCredentials(this.#options.authority.certificatePem, clientCertificate);
+    const { authority, handshakeMs = HANDSHAKE_MS } = this.#options;
+    const credentials = new RenewableCredentials(authority.certificatePem, { clientCertificate, handshakeMs });
     if (this.#certificate) credentials.use(this.#certificate);
     this.#credentials.push(credentials);
     return credentials;
@@ -92,12 +96,16 @@ export class ServerTls {
 class RenewableCredentials extends ServerCredentials {
   readonly #ca: string;
 
-  constructor(ca: string, clientCertificate: "required" | "none") {
+  constructor(
+    ca: string,
+    { clientCertificate, handshakeMs }: { clientCertificate: "required" | "none"; handshakeMs: number },
+  ) {
     const required = clientCertificate === "required";
     super({
       minVersion: "TLSv1.3",
       requestCert: required,
       rejectUnauthorized: required,
+      handshakeTimeout: handshakeMs,
       settings: { maxConcurrentStreams: MOST_STREAMS, initialWindowSize: STREAM_WINDOW_BYTES },
     });
     this.#ca = ca;

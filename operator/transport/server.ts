@@ -4,7 +4,7 @@
  * Does not: know rounds; what it learns goes to the Coordinator it serves.
  */
 import type { KeyObject } from "node:crypto";
-import type { Http2Server } from "node:http2";
+import type { Http2SecureServer } from "node:http2";
 import { Server, type ServerCredentials } from "@grpc/grpc-js";
 import type { Journal } from "../journal/journal.ts";
 import type { Spool } from "../journal/spool.ts";
@@ -20,6 +20,11 @@ import { Sessions } from "./sessions.ts";
 import { serveUpload } from "./upload.ts";
 import { forgetUploads } from "./upload-record.ts";
 
+/**
+ * Of one port, of anybody: more are closed as they come, so that strangers cost file handles and memory for so many and no more. Ten times
+ * the largest federation, for agents that come back before their old connection is found dead.
+ */
+const MOST_CONNECTIONS = 2_560;
 /** Under way on one connection: of four uploads at once (server-tls.ts "STREAM_WINDOW_BYTES"). */
 const CONNECTION_WINDOW_BYTES = 4 * 2 ** 20;
 
@@ -155,25 +160,32 @@ export function serverOptions(mostMessageBytes: number): Record<string, number> 
   };
 }
 
-export function bind(server: Server, address: string, credentials: ServerCredentials): Promise<number> {
-  return new Promise((resolve, reject) => {
-    server.bindAsync(address, credentials, (error, port) => {
+export async function bind(server: Server, address: string, credentials: ServerCredentials): Promise<number> {
+  const port = await new Promise<number>((resolve, reject) => {
+    server.bindAsync(address, credentials, (error, bound) => {
       if (error)
         reject(new TransportFault("Unavailable", `The address ${address} cannot be listened on: ${error.message}`));
-      else resolve(port);
+      else resolve(bound);
     });
   });
+  for (const listening of listeners(server)) listening.maxConnections = MOST_CONNECTIONS;
+  return port;
 }
 
 /**
  * grpc-js has the option "grpc-node.flow_control_window" for clients alone, and Node's 64 KiB for a whole connection are 1.3 MB/s at
- * 50 ms. Should a later version keep its servers elsewhere, all goes on, slower.
+ * 50 ms.
  */
 function widenConnections(server: Server, bytes: number): void {
-  const { http2Servers } = server as unknown as { http2Servers?: Map<Http2Server, unknown> };
-  for (const listening of http2Servers?.keys() ?? []) {
+  for (const listening of listeners(server)) {
     listening.on("session", (session) => session.setLocalWindowSize(bytes));
   }
+}
+
+/** What grpc-js has no options for is set on Node's own servers. Should a later version keep them elsewhere, all goes on, slower and unlimited. */
+function listeners(server: Server): Http2SecureServer[] {
+  const { http2Servers } = server as unknown as { http2Servers?: Map<Http2SecureServer, unknown> };
+  return [...(http2Servers?.keys() ?? [])];
 }
 
 /** Resolves at the latest when `graceMs` are over: what is open then is cut, and a peer that does not answer is not waited for. */

@@ -92,6 +92,7 @@ export class RememberingCoordinator implements Coordinator, EnrolmentOffice {
 export interface TestOperatorOptions {
   certificateLifeMs?: number;
   now?: () => number;
+  handshakeMs?: number;
 }
 
 export class TestOperator {
@@ -126,7 +127,12 @@ export class TestOperator {
     const onError = (error: unknown) => this.errors.push(error);
     this.journal = await openJournal(join(this.folder, "journal.db"));
     this.spool = await openSpool(join(this.folder, "spool"));
-    this.tls = await openServerTls({ authority, trustDomain: realm.trustDomain, hosts: ["localhost", "127.0.0.1"] });
+    this.tls = await openServerTls({
+      authority,
+      trustDomain: realm.trustDomain,
+      hosts: ["localhost", "127.0.0.1"],
+      handshakeMs: this.#options.handshakeMs,
+    });
     this.server = await startCoordination(
       {
         address: `127.0.0.1:${this.#ports.coordination}`,

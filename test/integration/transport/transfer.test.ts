@@ -8,20 +8,13 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { LEAF_BYTES } from "../../../operator/journal/merkle.ts";
-import { Connection } from "../../../operator/transport/connection.ts";
-import { enrol } from "../../../operator/transport/enrol-client.ts";
-import { seal } from "../../../operator/transport/envelope.ts";
 import { fromServiceError, TransportFault } from "../../../operator/transport/faults.ts";
-import {
-  type Manifest,
-  type UploadMessage,
-  UploadOpening,
-  type UploadReply,
-} from "../../../operator/transport/generated/rondo.v1.ts";
+import type { UploadReply } from "../../../operator/transport/generated/rondo.v1.ts";
 import { generateIdentity, rawPrivateKey } from "../../../operator/transport/identity.ts";
 import { Inbox } from "../../../operator/transport/inbox.ts";
 import { manifestOf } from "../../../operator/transport/upload-client.ts";
 import { TestAgent, workOf } from "./agent.ts";
+import { bareConnection, chunkOf, openingOf, rawUpload } from "./bare.ts";
 import { TestOperator } from "./operator.ts";
 
 let operator: TestOperator;
@@ -311,74 +304,29 @@ test("when the volume is full the upload is refused before its first byte, and t
   await upload;
 });
 
-async function bareConnection(participant = "clinic-a") {
-  const identity = generateIdentity();
-  const invitation = operator.invite(participant);
-  const parts = { invitation, identity: identity.privateKey, now: Date.now };
-  const credential = await enrol(parts);
-  const introduce = async () => ({ agentVersion: "0", capacity: undefined, open: [] });
-  const connection = await Connection.open(parts, { credential, introduce, signal: new AbortController().signal });
-  const ended = connection
-    .read({ plan: () => {}, cancelled: () => {}, step: () => {}, draw: () => {}, acknowledged: () => {} })
-    .catch(() => {});
-  const close = async () => {
-    connection.end();
-    await ended;
-  };
-  return { connection, identity, close };
-}
-
-async function rawUpload(
-  messages: (challenge: Uint8Array, identity: ReturnType<typeof generateIdentity>) => UploadMessage[],
-) {
-  const { connection, identity, close } = await bareConnection();
-  const call = connection.channel.upload();
-  const inbox = new Inbox<UploadReply>(call);
-  for (const message of messages(connection.challenge, identity)) call.write(message);
-  try {
-    for (let n = 0; ; n += 1) {
-      const reply = await inbox.next(5_000);
-      if (!reply) return n;
-    }
-  } catch (error) {
-    throw fromServiceError(error, "the test's operator");
-  } finally {
-    call.cancel();
-    await close();
-  }
-}
-
-function openingOf(
-  challenge: Uint8Array,
-  manifest: Manifest,
-  identity: ReturnType<typeof generateIdentity>,
-): UploadMessage {
-  const body = UploadOpening.encode({ challenge, manifest }).finish();
-  return { message: { $case: "opening", value: seal("upload", body, identity.privateKey) } };
-}
-
-function chunkOf(offset: number, data: Uint8Array): UploadMessage {
-  return { message: { $case: "chunk", value: { offset, data } } };
-}
-
 test("a corrupted chunk is refused on arrival", async () => {
   const { bytes, manifest } = await fileOf(2 * LEAF_BYTES);
   const damaged = Buffer.from(bytes.subarray(0, LEAF_BYTES)).fill(0, 5, 9);
-  const upload = rawUpload((challenge, identity) => [openingOf(challenge, manifest, identity), chunkOf(0, damaged)]);
+  const upload = rawUpload(operator, (challenge, identity) => [
+    openingOf(challenge, manifest, identity),
+    chunkOf(0, damaged),
+  ]);
   await expect(upload).rejects.toMatchObject({ code: "ChunkInvalid" });
   expect((await operator.spool.list())[0]!.byteLength).toBe(0);
 });
 
 test("a chunk before the opening, an opening signed by another key, and one for another stream are refused", async () => {
   const { bytes, manifest } = await fileOf(10);
-  await expect(rawUpload(() => [chunkOf(0, bytes)])).rejects.toMatchObject({ code: "MessageInvalid" });
+  await expect(rawUpload(operator, () => [chunkOf(0, bytes)])).rejects.toMatchObject({ code: "MessageInvalid" });
   operator.coordinator.members.clear();
   const thief = generateIdentity();
-  await expect(rawUpload((challenge) => [openingOf(challenge, manifest, thief)])).rejects.toMatchObject({
+  await expect(rawUpload(operator, (challenge) => [openingOf(challenge, manifest, thief)])).rejects.toMatchObject({
     code: "SignatureInvalid",
   });
   operator.coordinator.members.clear();
-  await expect(rawUpload((_, identity) => [openingOf(Buffer.alloc(32), manifest, identity)])).rejects.toMatchObject({
+  await expect(
+    rawUpload(operator, (_, identity) => [openingOf(Buffer.alloc(32), manifest, identity)]),
+  ).rejects.toMatchObject({
     code: "ChallengeUnknown",
   });
 });
@@ -386,13 +334,13 @@ test("a chunk before the opening, an opening signed by another key, and one for 
 test("a chunk larger than a message may be is refused", async () => {
   const { manifest } = await fileOf(LEAF_BYTES);
   const huge = chunkOf(0, Buffer.alloc(LEAF_BYTES + 128 * 1024));
-  const upload = rawUpload((challenge, identity) => [openingOf(challenge, manifest, identity), huge]);
+  const upload = rawUpload(operator, (challenge, identity) => [openingOf(challenge, manifest, identity), huge]);
   await expect(upload).rejects.toMatchObject({ code: "MessageTooLarge" });
 });
 
 test("an upload ends with the stream under whose challenge it was opened", async () => {
   const { manifest } = await fileOf(2 * LEAF_BYTES);
-  const { connection, identity, close } = await bareConnection();
+  const { connection, identity, close } = await bareConnection(operator);
   const call = connection.channel.upload();
   const inbox = new Inbox<UploadReply>(call);
   call.write(openingOf(connection.challenge, manifest, identity));
