@@ -45,8 +45,12 @@ export function isUsable(publicKey: Uint8Array): boolean {
 
 /** HKDF(ikm, label, context) of §2: 32 bytes, salted by T1. */
 export function hkdf(ikm: Uint8Array, transcript1: Uint8Array, label: string, context: Uint8Array): Uint8Array {
-  return new Uint8Array(hkdfSync("sha256", ikm, transcript1, labelled(label, context), KEY_BYTES));
+  return hkdfSha256(ikm, transcript1, labelled(label, context), KEY_BYTES);
 }
+
+/** RFC 5869. */
+export const hkdfSha256 = (ikm: Uint8Array, salt: Uint8Array, info: Uint8Array, length: number): Uint8Array =>
+  new Uint8Array(hkdfSync("sha256", ikm, salt, info, length));
 
 /** Of the mask that v and u add with opposite signs; both ends get the same. */
 export function pairMaskKey(
@@ -68,10 +72,12 @@ export const signedBytes = (label: string, body: Uint8Array): Uint8Array =>
   concat(utf8(`${PROTOCOL}sig/${label}/`), body);
 
 /** @param identity  Ed25519 public key, of the caller's own pins */
-export function verifySigned(identity: Uint8Array, label: string, body: Uint8Array, signature: Uint8Array): boolean {
-  if (signature.length !== SIGNATURE_BYTES) return false;
-  return verify(null, signedBytes(label, body), ed25519Public(identity), signature);
-}
+export const verifySigned = (identity: Uint8Array, label: string, body: Uint8Array, signature: Uint8Array): boolean =>
+  isSignedBy(identity, signedBytes(label, body), signature);
+
+/** RFC 8032. A signature of any other length than 64 bytes is none. */
+export const isSignedBy = (identity: Uint8Array, bytes: Uint8Array, signature: Uint8Array): boolean =>
+  signature.length === SIGNATURE_BYTES && verify(null, bytes, ed25519Public(identity), signature);
 
 const privateKey = (raw: Uint8Array): KeyObject =>
   createPrivateKey({ key: Buffer.concat([X25519_PRIVATE, of32(raw)]), format: "der", type: "pkcs8" });
