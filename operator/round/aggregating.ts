@@ -2,13 +2,16 @@
  * Aggregating: the last uploads arrive, the sum is completed, the candidate is written. → Publishing | Failed.
  * A contribution that cannot be opened is Excluded; the candidate is made of those that could, if they are enough.
  */
+import { contributing, publishNext } from "./candidates.ts";
 import { fail } from "./end.ts";
 import { allSettled, nextDeadline, quorumFault, sift } from "./members.ts";
-import { enter, type RoundRecord } from "./record.ts";
+import type { RoundRecord } from "./record.ts";
+import { followSecureAggregating } from "./secure-aggregating.ts";
 import { addUp } from "./training.ts";
 import type { Decision, World } from "./world.ts";
 
 export function followAggregating(before: RoundRecord, world: World): Decision {
+  if (before.secure) return followSecureAggregating(before, world);
   const { record, actions } = sift(before, world);
   const fault = quorumFault(record);
   if (fault) return fail(record, fault, world.nowMs, actions);
@@ -26,22 +29,4 @@ export function followAggregating(before: RoundRecord, world: World): Decision {
     actions: [...actions, ...missing, ...(complete ? [{ do: "makeCandidate", contributions: counted } as const] : [])],
     lookAgainAtMs: allSettled(record) ? endMs : nextDeadline(record),
   };
-}
-
-function contributing(record: RoundRecord) {
-  const names = new Set(record.participants.filter((p) => p.state === "Contributed").map((p) => p.name));
-  return record.contributions.filter((c) => names.has(c.participant));
-}
-
-function publishNext(
-  record: RoundRecord,
-  candidate: { digest: string; file: string; byteLength: number },
-  nowMs: number,
-): Decision {
-  const { digest, file, byteLength } = candidate;
-  const next: RoundRecord = {
-    ...enter(record, "Publishing", nowMs),
-    candidate: { digest, file, byteLength, contributors: contributing(record).length },
-  };
-  return { record: next, actions: [{ do: "publish" }], lookAgainAtMs: nowMs + record.aggregationMs! };
 }

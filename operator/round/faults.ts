@@ -9,9 +9,21 @@ export type RoundFault =
   | { code: "FederationNotFound"; federation: string }
   | { code: "InvalidSettings"; federation: string; problem: string }
   | { code: "InitialiseFailed"; federation: string; problem: string }
-  | { code: "TooFewParticipants"; minimum: number; available: number; notEnrolled: string[]; suspended: string[] }
+  | {
+      code: "TooFewParticipants";
+      minimum: number;
+      available: number;
+      notEnrolled: string[];
+      suspended: string[];
+      leftOut: string[];
+    }
   | { code: "PlanFailed"; problem: string }
   | { code: "QuorumLost"; possible: number; minimum: number; invited: number; lost: LostParticipant[] }
+  | { code: "DrawFailed"; remaining: number; needed: number; lost: LostParticipant[] }
+  /** Secure aggregation: so few cohorts are left that the quorum is lost with them; each says why in a sentence. */
+  | { code: "CohortTooSmall"; problems: string[] }
+  | { code: "NotEnoughShares"; problems: string[] }
+  | { code: "InconsistentShares"; dealers: string[] }
   | { code: "AggregationFailed"; problem: string }
   | { code: "DeadlineExceeded" }
   | { code: "RegistryUnreachable"; problem: string }

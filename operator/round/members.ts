@@ -5,6 +5,7 @@
 import type { RoundFault } from "./faults.ts";
 import { BEFORE_TRAINED, changed, isOut, isSettled, sentence } from "./participants.ts";
 import type { RoundParticipant, RoundRecord } from "./record.ts";
+import { missedStep, nextStepEnd } from "./secure-steps.ts";
 import type { Action, World } from "./world.ts";
 
 export interface Sifted {
@@ -26,6 +27,9 @@ export function quorumFault(record: RoundRecord): RoundFault | undefined {
   const out = record.participants.filter(isOut);
   const possible = record.participants.length - out.length;
   if (possible >= record.plan!.minimum) return undefined;
+  const failures = (record.secure?.cohorts ?? []).flatMap(({ failure }) => failure ?? []);
+  // Whoever was in a cohort that has ended is out because of it: its own sentence says more than the list of its members.
+  if (failures.length > 0) return { code: failures[0]!.code, problems: failures.map(({ message }) => message) };
   return {
     code: "QuorumLost",
     possible,
@@ -44,6 +48,7 @@ export function nextDeadline(record: RoundRecord): number {
   const { acceptMs, trainingMs, aggregationMs } = record.deadlines!;
   const open = record.participants.filter((p) => !isSettled(p));
   if (open.some((p) => beforeStart(p))) return acceptMs;
+  if (record.secure) return nextStepEnd(record);
   return open.some((p) => BEFORE_TRAINED.includes(p.state)) ? trainingMs : aggregationMs;
 }
 
@@ -56,6 +61,7 @@ function judge(p: RoundParticipant, record: RoundRecord, world: World): RoundPar
   const deadlines = record.deadlines!;
   if (world.nowMs >= deadlines.acceptMs && beforeStart(p)) return missedAccept(p, world);
   if (world.nowMs >= deadlines.trainingMs && BEFORE_TRAINED.includes(p.state)) return missedTraining(p, world);
+  if (record.secure) return missedStep(p, record, world) ?? p;
   if (world.nowMs >= deadlines.aggregationMs) return missedAggregation(p, world);
   return p;
 }

@@ -17,9 +17,15 @@ const outcomes: { [C in RoundFault["code"]]: (fault: Extract<RoundFault, { code:
   InitialiseFailed: (f) => `Federation "${f.federation}" has no adapter to start from: ${f.problem}`,
   TooFewParticipants: (f) =>
     `minimum is ${f.minimum}, but ${f.available} ${f.available === 1 ? "Participant" : "Participants"} can be invited` +
-    `${listed("not enrolled", f.notEnrolled)}${listed("suspended", f.suspended)}; lower the minimum or let more sites join`,
+    `${listed("not enrolled", f.notEnrolled)}${listed("suspended", f.suspended)}${listed("left out for inconsistent shares until they enrol anew", f.leftOut)}; lower the minimum or let more sites join`,
   PlanFailed: (f) => `no plan could be made: ${f.problem}`,
   QuorumLost: (f) => `${f.possible} of ${f.invited} can still contribute, ${f.minimum} are needed; ${lost(f.lost)}`,
+  DrawFailed: (f) =>
+    `${f.remaining} ${f.remaining === 1 ? "participant is" : "participants are"} left after the draw of cohorts, ${f.needed} are needed; ${lost(f.lost)}`,
+  CohortTooSmall: (f) => f.problems.join("; "),
+  NotEnoughShares: (f) => f.problems.join("; "),
+  InconsistentShares: (f) =>
+    `${f.dealers.join(", ")} dealt shares that do not fit together, which shows only at the end; later rounds of this federation go without, until the site enrols anew (raise spec.enrolment)`,
   AggregationFailed: (f) => `the contributions could not be added: ${f.problem}`,
   DeadlineExceeded: () => "the candidate was not finished by the aggregation deadline; raise deadlines.aggregation",
   RegistryUnreachable: (f) => `nothing was published before the aggregation deadline: ${f.problem}`,

@@ -7,7 +7,7 @@ import { fail } from "./end.ts";
 import type { RoundFault } from "./faults.ts";
 import { outcomeOf } from "./outcome.ts";
 import { enter, type RoundRecord } from "./record.ts";
-import type { Decision, FederationView, World } from "./world.ts";
+import { canBeInvited, type Decision, type FederationView, type World } from "./world.ts";
 
 /** `kubectl apply -f folder/` and GitOps create a round before its Federation and Participants: some seconds, in no fixed order. */
 export const APPLY_GRACE_MS = 10_000;
@@ -40,7 +40,7 @@ export function followPending(record: RoundRecord, world: World): Decision {
 }
 
 function tooFew(federation: Extract<FederationView, { kind: "known" }>): RoundFault | undefined {
-  const available = federation.candidates.filter((c) => c.enrolled && !c.suspended).length;
+  const available = federation.candidates.filter(canBeInvited).length;
   if (available >= federation.terms.minimum) return undefined;
   return {
     code: "TooFewParticipants",
@@ -48,6 +48,7 @@ function tooFew(federation: Extract<FederationView, { kind: "known" }>): RoundFa
     available,
     notEnrolled: federation.candidates.filter((c) => !c.enrolled && !c.suspended).map((c) => c.name),
     suspended: federation.candidates.filter((c) => c.suspended).map((c) => c.name),
+    leftOut: federation.candidates.filter((c) => c.leftOut && c.enrolled && !c.suspended).map((c) => c.name),
   };
 }
 

@@ -38,6 +38,70 @@ const contributionSchema = z.strictObject({
 });
 export type Contribution = z.infer<typeof contributionSchema>;
 
+/** Of secure aggregation, in their order (secure-aggregation.md §3): each is what its members are to answer. */
+export const COHORT_STEPS = ["advertise", "share", "mask", "consistency", "unmask", "complete"] as const;
+export type CohortStep = (typeof COHORT_STEPS)[number];
+
+const names = z.array(z.string()).max(256);
+
+const cohortSchema = z.strictObject({
+  /** Ascending by the bytes of their names, as in the plan: a member's index is its place, from 1. */
+  members: names,
+  threshold: z.int().min(1),
+  step: z.enum(COHORT_STEPS),
+  /** When the step began. */
+  sinceMs: instant,
+  /** Whose answer to the current step was taken, in the order of arrival. The bytes are in journal space "secagg". */
+  answered: names,
+  /** The sets of the specification; each appears when the step that makes it is closed. */
+  u1: names.optional(),
+  u2: names.optional(),
+  u3: names.optional(),
+  /** Who signed T2, and so may be asked to unmask. */
+  signers: names.optional(),
+  /** Of U3, and not to be waited for: what they contributed counts, but they answer no more. */
+  gone: z.array(z.strictObject({ name: z.string(), reason: z.string(), message: z.string() })).max(256),
+  /** `by` could not open the shares of these. */
+  accusations: z.array(z.strictObject({ by: z.string(), accused: names })).max(256),
+  /** Revealed wrong shares, which did no harm. */
+  liars: names.optional(),
+  /** It will have no sum; its members say so too. */
+  failure: z.strictObject({ code: z.enum(["CohortTooSmall", "NotEnoughShares"]), message: z.string() }).optional(),
+});
+/** Treated as immutable, like the record that it is part of. */
+export type Cohort = z.infer<typeof cohortSchema>;
+
+const secureSchema = z.strictObject({
+  /** Of a masked vector: exactly this. */
+  byteLength: z.int().min(1),
+  cohorts: z.array(cohortSchema).min(1).max(64),
+  /** Dealt shares that do not fit together. Base64 keys: whoever enrols anew is another dealer. */
+  dealers: z.array(z.strictObject({ participant: z.string(), identity: z.string() })).max(256),
+});
+
+/** Who is in which cohort is drawn before there is a plan (secure-aggregation.md §6). */
+const drawSchema = z.strictObject({
+  /** Of this draw in the round, from 1. */
+  number: z.int().min(1).max(3),
+  cohortSize: z.int().min(3).max(128),
+  stage: z.enum(["commit", "reveal", "drawn"]),
+  untilMs: instant,
+  members: z
+    .array(
+      z.strictObject({
+        name: z.string(),
+        /** Base64: commitment and its signature, then the nonce. */
+        commitment: z.string().optional(),
+        signature: z.string().optional(),
+        nonce: z.string().optional(),
+      }),
+    )
+    .max(256),
+  /** Did not answer an earlier stage. */
+  leftOut: z.array(z.strictObject({ name: z.string(), reason: z.string(), message: z.string() })).max(256),
+});
+export type Draw = z.infer<typeof drawSchema>;
+
 export const recordSchema = z.strictObject({
   schema: z.literal(1),
   name: z.string(),
@@ -61,10 +125,24 @@ export const recordSchema = z.strictObject({
       parentByteLength: z.int().min(1),
     })
     .optional(),
-  deadlines: z.strictObject({ acceptMs: instant, trainingMs: instant, aggregationMs: instant }).optional(),
+  deadlines: z
+    .strictObject({
+      acceptMs: instant,
+      trainingMs: instant,
+      /** Of secure aggregation only: when these steps end. The first ends with training, the last with aggregation. */
+      shareMs: instant.optional(),
+      maskMs: instant.optional(),
+      consistencyMs: instant.optional(),
+      aggregationMs: instant,
+    })
+    .optional(),
   /** How long uploads, summing and publishing may take once nobody trains any more. */
   aggregationMs: z.int().min(0).optional(),
   participants: z.array(participantSchema).max(256),
+  /** With `privacy: secure`, from the plan on. */
+  secure: secureSchema.optional(),
+  /** With more participants than a cohort takes, until there is a plan. */
+  draw: drawSchema.optional(),
   contributions: z.array(contributionSchema).max(256),
   /** Of all contributors, in the order of their names; the sum that it was made of is gone. */
   candidate: z

@@ -5,6 +5,7 @@
  * Does not: verify signatures (transport) or move the phase (decide.ts).
  */
 import type { ParticipantState } from "../api/federation-round.ts";
+import { applyAccusation, applyGone, cohortOf, expects, withAnswer } from "./cohorts.ts";
 import { changed, isOut, isSettled, reasonWord, replace, sentence } from "./participants.ts";
 import type { Contribution, RoundParticipant, RoundRecord } from "./record.ts";
 
@@ -20,15 +21,32 @@ export type Report =
       reason: string;
       message: string;
     }
-  | { kind: "fail"; reason: string; message: string };
+  /** @param accused  participants whose shares it could not open */
+  | { kind: "fail"; reason: string; message: string; accused?: string[] };
 
 const REPORTED: readonly ParticipantState[] = ["Scheduling", "Training", "Trained", "Sharing"];
 
 export function applyReport(record: RoundRecord, participant: string, report: Report, nowMs: number): RoundRecord {
   const now = record.participants.find((p) => p.name === participant);
-  if (!now || !isOpen(record) || isSettled(now)) return record;
-  const next = afterReport(now, report, nowMs);
-  return next === now ? record : replace(record, next);
+  if (!now || !isOpen(record)) return record;
+  if (isSettled(now)) return afterContribution(record, now, report);
+  const next = afterReport(now, heard(record, now, report), nowMs);
+  if (next === now) return record;
+  const reported = replace(record, next);
+  return report.kind === "fail" ? applyAccusation(reported, participant, report.accused ?? []) : reported;
+}
+
+/** A session that was aborted after its masked vector had come: that counts, but the rest will not come. */
+function afterContribution(record: RoundRecord, now: RoundParticipant, report: Report): RoundRecord {
+  if (report.kind !== "fail" || now.state !== "Contributed") return record;
+  const { reason, message } = because(report, "Failed");
+  return applyAccusation(applyGone(record, now.name, { reason, message }), now.name, report.accused ?? []);
+}
+
+/** Sharing means in a secure round that shares or the masked vector are here, which is not for the agent to say. */
+function heard(record: RoundRecord, now: RoundParticipant, report: Report): Report {
+  const early = record.secure && report.kind === "status" && report.state === "Sharing" && now.state !== "Sharing";
+  return early ? { ...report, state: "Trained" } : report;
 }
 
 /** Reports and uploads count only while somebody may still contribute. */
@@ -93,7 +111,8 @@ function because(report: { reason: string; message: string }, fallback: string) 
 export type UploadFault =
   | { code: "NotExpected"; message: string }
   | { code: "Conflict"; message: string }
-  | { code: "TooLarge"; message: string };
+  | { code: "TooLarge"; message: string }
+  | { code: "WrongLength"; message: string };
 
 /** undefined: this upload may come. */
 export function uploadFault(
@@ -112,9 +131,29 @@ export function uploadFault(
   if (isOut(p)) return { code: "NotExpected", message: sentence(`this participant is ${p.state}: ${p.message}`) };
   if (nowMs >= record.deadlines!.aggregationMs)
     return { code: "NotExpected", message: "the aggregation deadline has passed" };
+  const secure = record.secure && secureFault(record, upload);
+  if (secure) return secure;
   if (upload.byteLength > record.plan!.uploadLimitBytes)
     return { code: "TooLarge", message: `at most ${record.plan!.uploadLimitBytes} bytes are expected by the plan` };
   return undefined;
+}
+
+/** A masked vector comes in its own step only, has exactly its own length, and counts for U3 when it is whole. */
+function secureFault(
+  record: RoundRecord,
+  upload: { participant: string; byteLength: number },
+): UploadFault | undefined {
+  const { step, failure } = cohortOf(record, upload.participant)!.cohort;
+  if (failure || !expects(record, upload.participant, "mask")) {
+    const when = step === "advertise" || step === "share" ? "not begun" : "ended";
+    return { code: "NotExpected", message: `masking has ${when} in this participant's cohort` };
+  }
+  const { byteLength } = record.secure!;
+  if (upload.byteLength === byteLength) return undefined;
+  return {
+    code: "WrongLength",
+    message: `a masked vector of this round has ${byteLength} bytes, not ${upload.byteLength}`,
+  };
 }
 
 /** The first byte is on its way: the participant is Sharing. */
@@ -128,10 +167,24 @@ export function applyUploadBegun(record: RoundRecord, participant: string, nowMs
 export function applyContribution(record: RoundRecord, contribution: Contribution, nowMs: number): RoundRecord {
   if (record.contributions.some((c) => c.participant === contribution.participant)) return record;
   const now = record.participants.find((p) => p.name === contribution.participant)!;
-  const next = replace(record, changed(now, { state: "Contributed" }, nowMs));
+  const contributed = replace(record, changed(now, { state: "Contributed" }, nowMs));
+  const next = record.secure ? withAnswer(contributed, now.name) : contributed;
   return {
     ...next,
     contributions: [...record.contributions, contribution],
     bytes: { ...record.bytes, up: record.bytes.up + contribution.byteLength },
   };
+}
+
+/** What a participant sent was found wrong: it does not count any more, or will not answer any more if it has contributed. */
+export function applyFault(
+  record: RoundRecord,
+  participant: string,
+  { reason, message }: { reason: string; message: string },
+  nowMs: number,
+): RoundRecord {
+  const now = record.participants.find((p) => p.name === participant);
+  if (!now || !isOpen(record) || isOut(now)) return record;
+  if (now.state === "Contributed") return applyGone(record, participant, { reason, message });
+  return replace(record, changed(now, { state: "Excluded", reason, message: sentence(message) }, nowMs));
 }

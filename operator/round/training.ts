@@ -1,31 +1,40 @@
 /**
  * Training: plans are out, trainers run, the first contributions are added. → Aggregating | Failed.
- * It ends when nobody trains any more, at the latest by the training deadline.
+ * It ends when nobody trains any more and, in a secure round, everybody's keys are there; at the latest by the training deadline.
  */
+import { awaited } from "./cohorts.ts";
 import { fail } from "./end.ts";
-import { nextDeadline, quorumFault, sift } from "./members.ts";
+import { nextDeadline, quorumFault, type Sifted, sift } from "./members.ts";
 import { BEFORE_TRAINED, isSettled } from "./participants.ts";
 import { enter, type RoundRecord } from "./record.ts";
+import { stepCohorts, stepDeadlines } from "./secure-steps.ts";
 import type { Action, Decision, World } from "./world.ts";
 
 export function followTraining(before: RoundRecord, world: World): Decision {
-  const { record, actions } = sift(before, world);
+  const { record: sifted, actions: told } = sift(before, world);
+  const isOver = !sifted.participants.some((p) => BEFORE_TRAINED.includes(p.state)) && !awaitsKeys(sifted);
+  const { record, actions } = secureSteps(isOver ? startAggregation(sifted, world.nowMs) : sifted, world, told);
   const fault = quorumFault(record);
   if (fault) return fail(record, fault, world.nowMs, actions);
-  if (record.participants.some((p) => BEFORE_TRAINED.includes(p.state))) {
+  if (!isOver) {
     return {
       record,
       actions: [...actions, ...invite(record), ...addUp(record, world)],
       lookAgainAtMs: nextDeadline(record),
     };
   }
-  const aggregating = startAggregation(record, world.nowMs);
-  return {
-    record: aggregating,
-    actions: [...actions, ...addUp(aggregating, world)],
-    // Another phase decides from here on: at once.
-    lookAgainAtMs: world.nowMs,
-  };
+  // Another phase decides from here on: at once.
+  return { record, actions: [...actions, ...addUp(record, world)], lookAgainAtMs: world.nowMs };
+}
+
+function awaitsKeys(record: RoundRecord): boolean {
+  return (record.secure?.cohorts ?? []).some((cohort) => awaited(record, cohort).length > 0);
+}
+
+function secureSteps(record: RoundRecord, world: World, told: Action[]): Sifted {
+  if (!record.secure) return { record, actions: told };
+  const stepped = stepCohorts(record, world, { advertised: record.phase === "Aggregating" });
+  return { record: stepped.record, actions: [...told, ...stepped.actions] };
 }
 
 /** Contributions whose number is not in the sum yet; the worker adds each once and in any order. */
@@ -42,7 +51,20 @@ function invite(record: RoundRecord): Action[] {
 
 /** Time saved in training is not waited away: aggregation has its own length, and never more than the plan said. */
 function startAggregation(record: RoundRecord, nowMs: number): RoundRecord {
-  const deadlines = record.deadlines!;
-  const aggregationMs = Math.min(deadlines.aggregationMs, nowMs + record.aggregationMs!);
-  return { ...enter(record, "Aggregating", nowMs), deadlines: { ...deadlines, aggregationMs } };
+  const planned = record.deadlines!;
+  const lengthMs = record.aggregationMs!;
+  const deadlines = {
+    ...planned,
+    ...(record.secure && earlier(planned, stepDeadlines(nowMs, lengthMs))),
+    aggregationMs: Math.min(planned.aggregationMs, nowMs + lengthMs),
+  };
+  return { ...enter(record, "Aggregating", nowMs), deadlines };
+}
+
+function earlier(planned: NonNullable<RoundRecord["deadlines"]>, now: ReturnType<typeof stepDeadlines>) {
+  return {
+    shareMs: Math.min(planned.shareMs!, now.shareMs),
+    maskMs: Math.min(planned.maskMs!, now.maskMs),
+    consistencyMs: Math.min(planned.consistencyMs!, now.consistencyMs),
+  };
 }

@@ -9,6 +9,12 @@ export interface Candidate {
   name: string;
   enrolled: boolean;
   suspended: boolean;
+  /** Dealt inconsistent shares in an earlier round of the federation, and has not enrolled anew since. */
+  leftOut?: boolean;
+}
+
+export function canBeInvited({ enrolled, suspended, leftOut }: Candidate): boolean {
+  return enrolled && !suspended && !leftOut;
 }
 
 /** The Federation merged with the round's own overrides, in base units. */
@@ -41,16 +47,31 @@ export type PlanResult =
       roster: string[];
       minimum: number;
       aggregationMs: number;
-      deadlines: { acceptMs: number; trainingMs: number; aggregationMs: number };
+      deadlines: NonNullable<RoundRecord["deadlines"]>;
+      /** With `privacy: secure`. */
+      secure?: { byteLength: number; cohorts: Array<{ members: string[]; threshold: number }> };
     }
+  /** There are more participants than a cohort takes: who is where is drawn first. */
+  | { kind: "draw"; number: number; cohortSize: number; members: string[] }
   | { kind: "failed"; problem: string; retry: boolean };
 
 /** A contribution that could be opened is in the sum; one that could not names its fault. */
 export interface SumView {
   added: string[];
   refused: Array<{ participant: string; reason: string; message: string }>;
+  /** Of a secure round: cohorts whose masks are gone, with the members whose share was wrong although the secret could be found without it. */
+  opened?: Array<{ cohort: number; liars: string[] }>;
+  /** And cohorts whose masks cannot be removed. */
+  closed?: ClosedCohort[];
   /** The worker itself failed: the disk, the memory, the parent. */
   problem?: string;
+}
+
+export interface ClosedCohort {
+  cohort: number;
+  code: "InconsistentDealer" | "NotEnoughShares";
+  message: string;
+  accused: Array<{ participant: string /** Base64. */; identity: string }>;
 }
 
 export type PublishResult =
@@ -85,6 +106,10 @@ export type Action =
   /** To each of these that has a session which was not sent it yet. */
   | { do: "sendPlan"; participants: string[] }
   | { do: "cancel"; participants: string[]; reason: string; message: string }
+  /** To each of these that is connected and was not sent it yet: what its draw, or its cohort's step, asks. */
+  | { do: "announceDraw"; participants: string[] }
+  | { do: "announce"; participants: string[] }
+  | { do: "unmask"; cohort: number }
   | { do: "sum"; contributions: Contribution[] }
   | { do: "makeCandidate"; contributions: Contribution[] }
   | { do: "publish" }
