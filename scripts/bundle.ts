@@ -7,6 +7,7 @@ import { rm } from "node:fs/promises";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { build } from "esbuild";
+import { WORKERS } from "../operator/threads.ts";
 
 const root = fileURLToPath(new URL("..", import.meta.url));
 const out = process.argv[2] ?? join(root, "dist");
@@ -14,7 +15,13 @@ const out = process.argv[2] ?? join(root, "dist");
 await rm(out, { recursive: true, force: true });
 const { metafile } = await build({
   absWorkingDir: root,
-  entryPoints: ["operator/main.ts", "operator/journal/worker.ts", "operator/controllers/round/sum-worker.ts"],
+  entryPoints: [
+    "operator/main.ts",
+    "operator/journal/worker.ts",
+    "operator/controllers/round/sum-worker.ts",
+    "operator/controllers/round/secure-sum-worker.ts",
+    "operator/controllers/round/secure-sum-helper.ts",
+  ],
   outdir: out,
   outbase: "operator",
   bundle: true,

@@ -24,6 +24,7 @@ export const SECAGG_CODES = [
   "CohortTooSmall",
   "InconsistentDealer",
   "NotEnoughShares",
+  "SumInvalid",
   // Values.
   "NonFinite",
   "RingOverflow",

@@ -3,9 +3,11 @@
  * All of it survives structuredClone. No secret passes but the shares in a cohort's state, which its members have revealed by then.
  */
 import type { Plan } from "../../round/plan.ts";
-import type { CohortState } from "../../secagg/coordinator/cohort.ts";
+import type { Complete } from "../../secagg/coordinator/states.ts";
 import type { SecaggCode } from "../../secagg/faults.ts";
+import type { MaskKey } from "../../secagg/masks.ts";
 import type { SessionTerms } from "../../secagg/messages.ts";
+import type { Ring } from "../../secagg/vector.ts";
 
 /** workerData: one worker serves one round. */
 export interface SecureSumOptions {
@@ -13,7 +15,7 @@ export interface SecureSumOptions {
   plan: Plan;
   /** Of each cohort of the plan, in its order. */
   terms: readonly SessionTerms[];
-  /** Where the sum of a cohort waits while another cohort needs the accumulator: the start of a path on the volume. */
+  /** A path on the volume that nobody else uses: there the sum of a cohort waits, without a name, while another one is made. */
   scratch: string;
 }
 
@@ -54,9 +56,23 @@ export interface CohortFault {
 export type SecureSumRequest =
   | { id: number; do: "add"; cohort: number; input: Input }
   /** Answered once. The inputs are those of U3: what was added beside them is left out, what is missing is added. */
-  | { id: number; do: "unmask"; cohort: number; state: CohortState; inputs: Input[] }
+  | { id: number; do: "unmask"; cohort: number; state: Complete; inputs: Input[] }
   /** Writes parent + mean over these cohorts, all of them unmasked, as F32 safetensors. The sums stay. */
   | { id: number; do: "candidate"; cohorts: number[]; parentFile: string; outFile: string };
+
+/** What a helper thread is given: pieces of a vector are taken from `next` on until none is left. */
+export interface UnmaskTask {
+  vector: SharedArrayBuffer;
+  ring: Ring;
+  keys: MaskKey[];
+  /** One i32: the number of the next piece. */
+  next: SharedArrayBuffer;
+}
+
+/** What a helper answers when no piece is left. */
+export interface UnmaskDone {
+  kind: "done";
+}
 
 export type SecureSumAnswer =
   /** In the accumulator, or in the queue while another cohort has it. */

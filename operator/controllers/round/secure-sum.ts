@@ -5,7 +5,7 @@
  *   spool and journal.
  */
 import { Worker } from "node:worker_threads";
-import type { CohortState } from "../../secagg/coordinator/cohort.ts";
+import type { Complete } from "../../secagg/coordinator/states.ts";
 import { threadFile } from "../../threads.ts";
 import type {
   CohortFault,
@@ -79,12 +79,12 @@ export class SecureSum {
 
   /**
    * Finds the secrets of a cohort whose last step is closed and removes its masks, in the background. Again: nothing happens.
-   * @param inputs  of all of U3, whether they were added before or not
+   * @param inputs  of all of U3 at least, whether they were added before or not
    */
-  unmask(cohort: number, state: CohortState, inputs: Input[]): void {
+  unmask(cohort: number, state: Complete, inputs: Input[]): void {
     if (this.#closed || this.#unmasking.has(cohort)) return;
     this.#unmasking.add(cohort);
-    void this.#ask({ do: "unmask", cohort, state, inputs }).then((answer) => {
+    void this.#ask({ do: "unmask", cohort, state: withoutCiphertexts(state), inputs }).then((answer) => {
       const view = this.#view;
       if (answer.kind === "unmasked") this.#view = { ...view, unmasked: [...view.unmasked, answer.sum] };
       else if (answer.kind === "lost") this.#view = { ...view, lost: [...view.lost, answer.fault] };
@@ -134,6 +134,12 @@ export class SecureSum {
     this.#view = { ...this.#view, problem: `the sum was lost: ${why}` };
     this.#changed();
   }
+}
+
+/** Of 128 members they are 16,256 arrays to copy to the other thread, where nobody reads them. */
+function withoutCiphertexts(state: Complete): Complete {
+  const none = { ack: new Uint8Array(0), shares: [] };
+  return { ...state, shared: new Map([...state.shared.keys()].map((index) => [index, none])) };
 }
 
 function resultOf({ contributors, weight, metrics, saturated, energy, unmaskSeconds }: CohortSum): SecureResult {
