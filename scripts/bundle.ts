@@ -15,13 +15,7 @@ const out = process.argv[2] ?? join(root, "dist");
 await rm(out, { recursive: true, force: true });
 const { metafile } = await build({
   absWorkingDir: root,
-  entryPoints: [
-    "operator/main.ts",
-    "operator/journal/worker.ts",
-    "operator/controllers/round/sum-worker.ts",
-    "operator/controllers/round/secure-sum-worker.ts",
-    "operator/controllers/round/secure-sum-helper.ts",
-  ],
+  entryPoints: ["operator/main.ts", ...WORKERS.map((worker) => `operator/${worker}.ts`)],
   outdir: out,
   outbase: "operator",
   bundle: true,

@@ -22,7 +22,7 @@ export class Crew {
   constructor(kernel: Kernel, byteLength: number, threads = Math.min(availableParallelism(), MOST_THREADS)) {
     this.#kernel = kernel;
     const helpers = Math.min(threads, Math.ceil(byteLength / PIECE_BYTES)) - 1;
-    const file = threadFile("controllers/round/secure-sum-helper");
+    const file = threadFile("controllers/round/unmask-worker");
     this.#helpers = Array.from({ length: helpers }, () => new Worker(file, { execArgv: [] }));
   }
 

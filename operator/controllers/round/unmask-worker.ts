@@ -4,7 +4,7 @@ import { simdKernel } from "../../secagg/kernels/simd.ts";
 import type { UnmaskDone, UnmaskTask } from "./secure-sum-messages.ts";
 import { unmaskPieces } from "./secure-sum-pieces.ts";
 
-if (isMainThread || !parentPort) throw new Error("secure-sum-helper.ts runs in a worker thread only");
+if (isMainThread || !parentPort) throw new Error("unmask-worker.ts runs in a worker thread only");
 const port = parentPort;
 const kernel = simdKernel();
 
