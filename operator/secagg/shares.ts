@@ -1,26 +1,13 @@
 /**
- * Shamir's secret sharing over GF(2^16), polynomial 0x1100B (secure-aggregation.md §3).
+ * Shamir's secret sharing over GF(2^16) (field.ts; secure-aggregation.md §3).
  * Holds: a secret is 16 big-endian symbols, each the constant term of a polynomial of its own; a share is the 16 values at x, as big-endian.
- * Does not: say whether a combined secret is right (a commitment does), nor hide from a neighbour on the same CPU which table entries it reads.
+ * Does not: say whether a combined secret is right (a commitment does).
  */
+import { EXP, LOG, ORDER } from "./field.ts";
 
 /** Of a secret and of each share. */
 export const SHARE_BYTES = 32;
 const SYMBOLS = SHARE_BYTES / 2;
-
-const ORDER = 2 ** 16 - 1;
-const POLYNOMIAL = 0x1100b;
-
-/** EXP[LOG[a] + LOG[b]] = a·b for a, b ≠ 0: EXP goes round twice, so that no sum of logarithms has to be reduced. */
-const EXP = new Uint16Array(2 * ORDER);
-const LOG = new Uint16Array(ORDER + 1);
-for (let power = 0, value = 1; power < ORDER; power++) {
-  EXP[power] = value;
-  EXP[power + ORDER] = value;
-  LOG[value] = power;
-  value <<= 1; // x generates the field: the polynomial is primitive
-  if (value > ORDER) value ^= POLYNOMIAL;
-}
 
 /** The value of a dealer's polynomials at x, the receiver's idx. */
 export interface Share {
