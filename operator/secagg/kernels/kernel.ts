@@ -6,7 +6,7 @@
  */
 import type { Ring } from "../vector.ts";
 
-/** 64 KiB (secure-aggregation.md via notes): a block, its keystream and the input it is made of stay in a core's cache. */
+/** 64 KiB (measured: smaller ones cost calls, larger ones the cache): a block, its keystream and the input it is made of stay in a core's cache. */
 export const BLOCK_BYTES = 1 << 16;
 
 /** Where a kernel's work lies in its memory. A place is there for whoever calls, the kernel itself keeps nothing. */
@@ -55,10 +55,10 @@ export interface Kernel {
   /** memory[target…] −= memory[source…] in the ring. */
   subtract(ring: Ring, target: number, source: number, byteLength: number): void;
   /**
-   * `count` float32 at PLACES.values, rounded with the u32 at PLACES.draws, become ring elements at `target` (ring.ts says how).
-   * The tally at PLACES.tally goes on.
+   * Values `first` to `first + count` of those at PLACES.values, rounded with the same of the draws at PLACES.draws, become the same
+   * elements of the block at PLACES.block (ring.ts says how). The tally at PLACES.tally goes on.
    */
-  quantise(ring: Ring, target: number, count: number, quantisation: Quantisation): void;
+  quantise(ring: Ring, first: number, count: number, quantisation: Quantisation): void;
 }
 
 export function readTally(kernel: Kernel): Tally {

@@ -1,6 +1,6 @@
 /** The kernels in plain loops over typed arrays: the truth that simd.ts must equal bit by bit. */
 import { quantiseOne, toRing } from "../ring.ts";
-import type { Ring } from "../vector.ts";
+import { RING_BYTES, type Ring } from "../vector.ts";
 import { type Kernel, MEMORY_BYTES, PLACES, type Quantisation } from "./kernel.ts";
 
 export function scalarKernel(): Kernel {
@@ -8,7 +8,7 @@ export function scalarKernel(): Kernel {
   const elements = (ring: Ring, at: number, count: number) =>
     ring === "u32" ? new Uint32Array(memory.buffer, at, count) : new Uint16Array(memory.buffer, at, count);
   const pair = (ring: Ring, target: number, source: number, byteLength: number) => {
-    const count = byteLength / (ring === "u32" ? 4 : 2);
+    const count = byteLength / RING_BYTES[ring];
     return { to: elements(ring, target, count), from: elements(ring, source, count) };
   };
 
@@ -23,11 +23,11 @@ export function scalarKernel(): Kernel {
       const { to, from } = pair(ring, target, source, byteLength);
       for (let i = 0; i < to.length; i++) to[i] = to[i]! - from[i]!;
     },
-    quantise(ring, target, count, quantisation: Quantisation) {
+    quantise(ring, first, count, quantisation: Quantisation) {
       const { factor, clip } = quantisation;
-      const values = new Float32Array(memory.buffer, PLACES.values, count);
-      const draws = new Uint32Array(memory.buffer, PLACES.draws, count);
-      const out = elements(ring, target, count);
+      const values = new Float32Array(memory.buffer, PLACES.values + 4 * first, count);
+      const draws = new Uint32Array(memory.buffer, PLACES.draws + 4 * first, count);
+      const out = elements(ring, PLACES.block + RING_BYTES[ring] * first, count);
       const tally = new Float64Array(memory.buffer, PLACES.tally, 3);
       // Two sums for values at even and odd places: float64 addition depends on its order, and lanes of SIMD are two.
       const squares = [0, 0];

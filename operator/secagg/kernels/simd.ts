@@ -40,9 +40,10 @@ export function simdKernel(): Kernel {
       if (ring === "u32") subtractU32(target, source, byteLength);
       else subtractU16(target, source, byteLength);
     },
-    quantise(ring, target, count, { factor, clip, gain, largest }) {
-      const { values, draws, tally } = PLACES;
-      quantise(target, values, draws, tally, count, RING_BYTES[ring], factor, clip, gain, largest);
+    quantise(ring, first, count, { factor, clip, gain, largest }) {
+      const width = RING_BYTES[ring];
+      const places = [PLACES.block + width * first, PLACES.values + 4 * first, PLACES.draws + 4 * first, PLACES.tally];
+      quantise(...places, count, width, factor, clip, gain, largest);
     },
   };
 }

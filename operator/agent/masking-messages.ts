@@ -1,0 +1,43 @@
+/**
+ * What masking.ts and its threads say to each other: tagged unions, faults as plain data.
+ * All of it survives structuredClone; the copies of the keys end with their thread.
+ */
+import type { SecaggCode } from "../secagg/faults.ts";
+import type { MaskKey } from "../secagg/masks.ts";
+import type { MetricValues, VectorLayout } from "../secagg/vector.ts";
+
+/** workerData: each thread of one vector has the same. */
+export interface MaskingData {
+  layout: VectorLayout;
+  /** The delta's float32 in the order of the layout, from this byte of the file on. */
+  deltaFile: string;
+  dataStart: number;
+  /** Exists; each leaf is written at its place. */
+  outFile: string;
+  weight: number;
+  keys: readonly MaskKey[];
+  metrics: MetricValues;
+  /** One Int32 that all threads share: the next piece that nobody has taken. */
+  nextPiece: SharedArrayBuffer;
+}
+
+/** Per tensor, in the order of the layout. */
+export interface TensorTallies {
+  saturated: Float64Array;
+  squares: Float64Array;
+}
+
+export interface HashedLeaf {
+  index: number;
+  hash: Uint8Array;
+}
+
+/** To one thread, when all are done with the pieces: what they counted together. */
+export type MaskingRequest = { do: "tail"; tallies: TensorTallies };
+
+export type MaskingAnswer =
+  /** No piece is left; these leaves are written. */
+  | { kind: "pieces"; leaves: HashedLeaf[]; tallies: TensorTallies }
+  | { kind: "tail"; leaves: HashedLeaf[] }
+  /** With a code: the delta's fault. Without: the disk, the memory. */
+  | { kind: "failed"; code?: SecaggCode; message: string };

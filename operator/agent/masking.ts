@@ -1,0 +1,151 @@
+/**
+ * Makes y_u, what a participant uploads: the delta quantised, weight and metrics behind it, all masks added (secure-aggregation.md §3 M2, §5).
+ * Holds: worker threads do the work, by leaves, and the event loop none; memory is a few MiB per thread; the file appears whole and
+ *   fsynced, or not at all.
+ * Does not: clip to the plan's norm (delta.ts has), sign, or say that it may be uploaded (the ledger does, with the root).
+ */
+import { open, rename, rm } from "node:fs/promises";
+import { availableParallelism } from "node:os";
+import { dirname } from "node:path";
+import { Worker } from "node:worker_threads";
+import { leafCount, merkleRoot } from "../journal/merkle.ts";
+import { openSafetensors } from "../publish/safetensors.ts";
+import { valueCount } from "../publish/safetensors-header.ts";
+import { SecaggFault } from "../secagg/faults.ts";
+import type { MaskKey } from "../secagg/masks.ts";
+import type { MetricValues, VectorLayout } from "../secagg/vector.ts";
+import { threadFile } from "../threads.ts";
+import type { MaskingAnswer, MaskingData, MaskingRequest, TensorTallies } from "./masking-messages.ts";
+
+/** More threads than this wait for the memory, not for a core. */
+const MOST_THREADS = 4;
+
+export interface MaskingOptions {
+  layout: VectorLayout;
+  /** F32 safetensors with the layout's tensors, within the plan's clipNorm. */
+  deltaFile: string;
+  /** w_u, 1…255 */
+  weight: number;
+  /** All metrics of the plan but `saturated` and `energy`, which are counted here. */
+  metrics: MetricValues;
+  /** Of the session: the self mask and one for each other member of U2. */
+  keys: readonly MaskKey[];
+  /** What was there is replaced: a vector is never made twice, so it was nobody's. */
+  outFile: string;
+  /** Ends the work and removes what was written. */
+  signal?: AbortSignal;
+}
+
+export interface MaskedVector {
+  byteLength: number;
+  leaves: Uint8Array[];
+  root: Uint8Array;
+}
+
+/**
+ * @throws SecaggFault "NonFinite", with the tensor's name
+ * @throws Error when the file is not the layout's, on the disk's faults, or the signal's reason
+ */
+export async function makeMaskedVector(options: MaskingOptions): Promise<MaskedVector> {
+  const { layout, deltaFile, weight, metrics, keys, outFile, signal } = options;
+  signal?.throwIfAborted();
+  const dataStart = await dataStartOf(deltaFile, layout);
+  const part = `${outFile}.part`;
+  await using file = await open(part, "w", 0o600);
+  const nextPiece = new SharedArrayBuffer(Int32Array.BYTES_PER_ELEMENT);
+  const data: MaskingData = { layout, deltaFile, dataStart, outFile: part, weight, keys, metrics, nextPiece };
+  try {
+    const leaves = await inThreads(data, signal);
+    await file.sync();
+    await rename(part, outFile);
+    await syncFolder(dirname(outFile));
+    return { byteLength: layout.byteLength, leaves, root: merkleRoot(leaves) };
+  } catch (error) {
+    await rm(part, { force: true });
+    throw error;
+  }
+}
+
+/** The delta's values lie in the vector's order, one after the other: agent/delta.ts writes them so, and nothing else is masked. */
+async function dataStartOf(path: string, { tensors }: VectorLayout): Promise<number> {
+  await using file = await openSafetensors(path);
+  const held = file.header.tensors;
+  const isSame = (tensor: VectorLayout["tensors"][number], i: number) =>
+    held[i]?.name === tensor.name && held[i].dtype === "F32" && valueCount(held[i].shape) === tensor.length;
+  if (held.length !== tensors.length || !tensors.every(isSame)) {
+    throw new Error("the delta's file has not the plan's tensors in their order");
+  }
+  return file.header.dataStart;
+}
+
+async function inThreads(data: MaskingData, signal: AbortSignal | undefined): Promise<Uint8Array[]> {
+  const count = Math.min(availableParallelism(), MOST_THREADS, leafCount(data.layout.byteLength));
+  const threads = Array.from({ length: count }, () => new MaskingThread(data));
+  const stop = () => threads.forEach((thread) => void thread.end(signal?.reason));
+  signal?.addEventListener("abort", stop);
+  try {
+    const done = await Promise.all(threads.map((thread) => thread.answer("pieces")));
+    const last = threads[0]!;
+    last.ask({ do: "tail", tallies: done.map(({ tallies }) => tallies).reduce(together) });
+    const { leaves } = await last.answer("tail");
+    const hashes = new Array<Uint8Array>(leafCount(data.layout.byteLength));
+    for (const { index, hash } of [...done.flatMap((each) => each.leaves), ...leaves]) hashes[index] = hash;
+    return hashes;
+  } finally {
+    signal?.removeEventListener("abort", stop);
+    await Promise.all(threads.map((thread) => thread.end()));
+  }
+}
+
+/** @returns the first one, to which the second was added */
+function together(all: TensorTallies, more: TensorTallies): TensorTallies {
+  for (let i = 0; i < all.saturated.length; i++) {
+    all.saturated[i]! += more.saturated[i]!;
+    all.squares[i]! += more.squares[i]!;
+  }
+  return all;
+}
+
+type AnswerOf<K> = Extract<MaskingAnswer, { kind: K }>;
+
+class MaskingThread {
+  readonly #worker: Worker;
+  readonly #answers: Array<PromiseWithResolvers<MaskingAnswer>> = [];
+  #ended: unknown;
+
+  constructor(data: MaskingData) {
+    this.#worker = new Worker(threadFile("agent/masking-worker"), { workerData: data, execArgv: [] });
+    this.#worker.on("message", (answer: MaskingAnswer) => this.#answers.shift()?.resolve(answer));
+    this.#worker.on("error", (error) => this.#end(new Error(`a masking thread failed: ${error.message}`)));
+    this.#worker.on("exit", () => this.#end(new Error("a masking thread ended")));
+  }
+
+  ask(request: MaskingRequest): void {
+    this.#worker.postMessage(request);
+  }
+
+  async answer<K extends "pieces" | "tail">(kind: K): Promise<AnswerOf<K>> {
+    if (this.#ended) throw this.#ended;
+    const waiting = Promise.withResolvers<MaskingAnswer>();
+    this.#answers.push(waiting);
+    const answer = await waiting.promise;
+    if (answer.kind === kind) return answer as AnswerOf<K>;
+    if (answer.kind !== "failed") throw new Error(`a masking thread answered ${answer.kind} instead of ${kind}`);
+    throw answer.code ? new SecaggFault(answer.code, answer.message) : new Error(answer.message);
+  }
+
+  async end(reason: unknown = new Error("masking was ended")): Promise<void> {
+    this.#end(reason);
+    await this.#worker.terminate();
+  }
+
+  #end(reason: unknown): void {
+    this.#ended ??= reason;
+    for (const waiting of this.#answers.splice(0)) waiting.reject(this.#ended);
+  }
+}
+
+async function syncFolder(folder: string): Promise<void> {
+  await using handle = await open(folder, "r");
+  await handle.sync();
+}
