@@ -4,9 +4,10 @@
  */
 export const WORKERS = [
   "agent/masking-worker",
-  "controllers/round/secure-sum-helper",
+
   "controllers/round/secure-sum-worker",
   "controllers/round/sum-worker",
+  "controllers/round/unmask-worker",
   "journal/worker",
 ] as const;
 
