@@ -4,7 +4,6 @@
  */
 export const WORKERS = [
   "agent/masking-worker",
-
   "controllers/round/secure-sum-worker",
   "controllers/round/sum-worker",
   "controllers/round/unmask-worker",
