@@ -1,4 +1,4 @@
-/** What the documents and examples tell people to create is accepted by the API server as it stands there. */
+/** What the documents and examples tell people to create is accepted by the API server as it stands there, and diagrams are drawn. */
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { beforeAll, expect, test } from "vitest";
@@ -50,4 +50,15 @@ test.each(manifests)("$file: $what", async ({ manifest }) => {
 test("there are examples and documents to look at", () => {
   expect(examples.length).toBeGreaterThan(0);
   expect(blocks.length).toBeGreaterThan(2);
+});
+
+test("no diagram has a semicolon: it would end the statement, and the page would show an error in its place", () => {
+  const pages = ["README.md", ...readdirSync(join(root, "docs")).map((file) => `docs/${file}`)].filter((file) =>
+    file.endsWith(".md"),
+  );
+  const diagrams = pages.flatMap((file) =>
+    [...readFileSync(join(root, file), "utf8").matchAll(/^```mermaid\n([\s\S]*?)^```$/gm)].map((match) => match[1]!),
+  );
+  expect(diagrams.length).toBeGreaterThan(1);
+  expect(diagrams.flatMap((text) => text.split("\n")).filter((line) => line.includes(";"))).toEqual([]);
 });
