@@ -1,5 +1,7 @@
 /** Writes the candidate: parent + mean of the deltas, F32, named by its digest. Idempotent: the same sum gives the same file. */
+import type { Plan } from "../../../round/plan.ts";
 import type { RoundRecord } from "../../../round/record.ts";
+import { keepClips } from "../../clips.ts";
 import type { Context } from "../../context.ts";
 import { repositoryOf } from "../../registry.ts";
 import type { Workplace } from "../workplace.ts";
@@ -16,10 +18,27 @@ export async function makeCandidate(
   workplace: Workplace,
   record: RoundRecord,
 ): Promise<CandidateFile> {
-  const { parent, publish } = await workplace.plan(record.uid);
+  const { plan, parent, publish } = await workplace.plan(record.uid);
   const repository = () => repositoryOf(context.client, context.config.namespace, publish.oci);
   const { file: parentFile } = await context.adapters.ensure(parent, repository);
-  const sum = await workplace.sum(record.uid);
-  const { digest, byteLength } = await sum.candidate(parentFile, context.adapters.scratch(record.uid));
-  return { digest, byteLength, file: await context.adapters.keep(context.adapters.scratch(record.uid), digest) };
+  const outFile = context.adapters.scratch(record.uid);
+  const { digest, byteLength } = plan.secure
+    ? await fromSecureSum(context, workplace, { plan, uid: record.uid }, { parentFile, outFile })
+    : await (await workplace.sum(record.uid)).candidate(parentFile, outFile);
+  return { digest, byteLength, file: await context.adapters.keep(outFile, digest) };
+}
+
+/** Together with what the sum says about the next round's clips: after a restart there is no sum any more to ask. */
+async function fromSecureSum(
+  context: Context,
+  workplace: Workplace,
+  { plan, uid }: { plan: Plan; uid: string },
+  { parentFile, outFile }: { parentFile: string; outFile: string },
+): Promise<{ digest: string; byteLength: number }> {
+  const sum = await workplace.secureSum(uid);
+  const result = sum.result();
+  if (!result) throw new Error("no cohort of this round has a sum");
+  const written = await sum.candidate(parentFile, outFile);
+  await context.journal.commit(keepClips(plan, uid, result));
+  return written;
 }
