@@ -92,6 +92,8 @@ export function ensureKubelet(cluster: Cluster, mountsOf: number): void {
     enforceNodeAllocatable: [],
     failSwapOn: false,
     oomScoreAdj: 0,
+    // Tests kill programs again and again: a node that lets them wait for minutes would be all that they test.
+    crashLoopBackOff: { maxContainerRestartPeriod: "1s" },
     podLogsDir: join(cluster.stateDir, "pod-logs"),
     // The disk is the host's: its being full otherwise is no reason to evict pods, or to delete images that cannot be pulled again.
     evictionHard: { "memory.available": "100Mi", "nodefs.available": "1%", "imagefs.available": "1%" },

@@ -13,6 +13,7 @@ import type { Participant } from "../../operator/api/participant.ts";
 import { CORE_EVENTS, FEDERATIONS, PARTICIPANTS, PODS } from "../../operator/kube/resources.ts";
 import { createAuthority } from "../../operator/transport/certificates.ts";
 import type { Invitation } from "../../operator/transport/invitation.ts";
+import { cutLink, restoreLink } from "../cluster/faults.ts";
 import { advertiseGpus } from "../cluster/gpus.ts";
 import { nodeAddress } from "../cluster/layout.ts";
 import { NAMESPACE } from "../demo/install.ts";
@@ -27,8 +28,19 @@ import {
   SECTOR,
   TRAINER_IMAGE,
 } from "./failures/federation.ts";
-import { endOf, eventually, lost, outcome, roundThat, secondsOf, startRound } from "./failures/rounds.ts";
+import {
+  endOf,
+  eventually,
+  lost,
+  outcome,
+  roundAtStep,
+  roundThat,
+  secondsOf,
+  startRound,
+  terminal,
+} from "./failures/rounds.ts";
 import { goodLines, type Site } from "./failures/site.ts";
+import { isMeanOf } from "./failures/sums.ts";
 
 // A family of clusters of its own.
 process.env.RONDO_CLUSTERS_SET = "e2e-failures";
@@ -37,20 +49,24 @@ const SITES = {
   north: [TRAINER_IMAGE, ABSENT_IMAGE],
   south: [TRAINER_IMAGE, ABSENT_IMAGE],
   west: [TRAINER_IMAGE],
+  east: [TRAINER_IMAGE, ABSENT_IMAGE],
 };
 let under: FederationUnderTest;
 let north: Site;
 let south: Site;
 let west: Site;
+let east: Site;
 
 beforeAll(async () => {
   if (!process.env.RONDO_E2E_KEEP) await removeAll();
   under = await FederationUnderTest.open(SITES);
-  [north, south, west] = under.sites as [Site, Site, Site];
+  [north, south, west, east] = under.sites as [Site, Site, Site, Site];
   await under.coordinator.apply([
     // 300 kB and 9 MiB an adapter: most cases are about anything but bytes, and one needs an upload that lasts.
     federation("small", {}),
     federation("large", { rank: 256, alpha: 256, targetModules: ALL_MODULES }),
+    // Three of four are needed to open a sum; where one contribution is to be enough, the operator may see it.
+    trusted("trusted"),
   ]);
 });
 afterAll(() => under?.close());
@@ -76,11 +92,23 @@ function federation(name: string, adapter: Partial<Federation["spec"]["adapter"]
       ...spec,
       adapter: { ...spec.adapter, ...adapter },
       training: { ...spec.training, steps: 2, resources: { ...spec.training.resources, memory: "1Gi", cpu: "100m" } },
-      participants: { selector: { matchLabels: SECTOR }, minimum: 1 },
+      participants: { selector: { matchLabels: SECTOR }, minimum: 3 },
       deadlines: { accept: "90s", training: "2m", aggregation: "1m" },
       publish: {
         oci: { repository: `${nodeAddress("coordinator")}:${REGISTRY_PORT}/adapters/${name}`, plainHTTP: true },
       },
+    },
+  };
+}
+
+function trusted(name: string): object {
+  const secure = federation(name, {}) as Federation;
+  return {
+    ...secure,
+    spec: {
+      ...secure.spec,
+      participants: { ...secure.spec.participants, minimum: 1 },
+      aggregation: { ...secure.spec.aggregation, privacy: "trusted" },
     },
   };
 }
@@ -90,6 +118,8 @@ async function round(name: string, spec: Partial<FederationRound["spec"]> = {}):
   return endOf(under, name);
 }
 
+/** Of a site that did all it was asked for, in a cohort of which too few are left: nothing of it has left its cluster but its keys. */
+const unopened = { state: "Excluded", reason: "CohortTooSmall", message: expect.stringMatching(/./) };
 const sentence = (pattern: RegExp) => expect.stringMatching(pattern);
 
 test("a manifest with a wrong field is refused with the field's name", async () => {
@@ -174,11 +204,11 @@ describe("a round that cannot begin says so within seconds", () => {
   });
 
   test("with a quorum above the participants", async () => {
-    const ended = await round("too-few", { participants: { minimum: 4 } });
+    const ended = await round("too-few", { participants: { minimum: 5 } });
     expect(outcome(ended)).toEqual({
       phase: "Failed",
       reason: "TooFewParticipants",
-      message: sentence(/^minimum is 4, but 3 Participants can be invited/),
+      message: sentence(/^minimum is 5, but 4 Participants can be invited/),
     });
     expect(secondsOf(ended)).toBeLessThan(30);
   });
@@ -187,7 +217,7 @@ describe("a round that cannot begin says so within seconds", () => {
 describe("what a site cannot or will not do", () => {
   beforeAll(async () => {
     await eventually(async () => {
-      for (const name of ["small", "large"]) {
+      for (const name of ["small", "large", "trusted"]) {
         const made = (await under.kube.get(FEDERATIONS, { namespace: NAMESPACE, name })) as unknown as Federation;
         expect(made.status.activeAdapter).toBeDefined();
       }
@@ -209,6 +239,7 @@ describe("what a site cannot or will not do", () => {
     expect(lost(ended)).toEqual({
       north: absent,
       south: absent,
+      east: absent,
       west: {
         state: "Refused",
         reason: "ImageNotAllowed",
@@ -223,7 +254,7 @@ describe("what a site cannot or will not do", () => {
     north.hold(undefined);
     south.hold([]);
     west.hold(malformed);
-    for (const site of under.sites) site.behave("real");
+    for (const site of [north, south, west]) site.behave("real");
     const ended = await round("data");
     for (const site of under.sites) site.hold(goodLines());
     expect(outcome(ended)).toMatchObject({
@@ -244,6 +275,7 @@ describe("what a site cannot or will not do", () => {
       },
       south: bad,
       west: bad,
+      east: unopened,
     });
     expect(JSON.stringify(ended)).not.toContain("Miller");
     const { items: events } = await west.kube.list(CORE_EVENTS, { namespace: NAMESPACE });
@@ -255,15 +287,15 @@ describe("what a site cannot or will not do", () => {
     north.behave("real");
     south.behave("crash");
     west.behave("real");
-    const ended = await round("digest");
+    const ended = await round("digest", { federation: "trusted" });
     north.restoreWeights();
     expect(outcome(ended)).toMatchObject({ phase: "Succeeded" });
-    expect(ended.status.contributions).toBe("1/3");
+    expect(ended.status.contributions).toBe("2/4");
     expect(lost(ended)).toEqual({
       north: { state: "Failed", reason: "BaseModelDigestMismatch", message: sentence(/another digest.*exit code 69/) },
       south: { state: "Failed", reason: "TrainerCrashed", message: sentence(/exit code 1/) },
     });
-    expect(south.starts("small", ended.status.number!)).toBe(2);
+    expect(south.starts("trusted", ended.status.number!)).toBe(2);
     expect(JSON.stringify(ended)).not.toContain("Miller");
   });
 
@@ -286,13 +318,17 @@ describe("what a site cannot or will not do", () => {
       north: { state: "Failed", reason: "NonFinite", message: sentence(/^delta has 1 non-finite value in tensor /) },
       south: shape,
       west: shape,
+      east: unopened,
     });
   });
 
   test("a trainer that never ends, and no GPU that is free: the round goes on without them when its deadline comes", async () => {
     north.behave("hang");
     await advertiseGpus("south", 0);
-    const ended = await round("never", { deadlines: { accept: "20s", training: "30s" } });
+    const ended = await round("never", {
+      federation: "trusted",
+      deadlines: { accept: "20s", training: "30s" },
+    });
     await advertiseGpus("south", 1);
     expect(outcome(ended)).toMatchObject({ phase: "Succeeded" });
     expect(lost(ended)).toEqual({
@@ -316,13 +352,13 @@ describe("a registry that is down when the adapter is to be published", () => {
 
   test("and stays so: the round fails by its deadline, and nothing is half-published", async () => {
     await scaleRegistry(0);
-    await startRound(under, "unpublished", { federation: "small", deadlines: { aggregation: "8s" } });
+    await startRound(under, "unpublished", { federation: "trusted", deadlines: { aggregation: "8s" } });
     const ended = await roundThat(under, "unpublished", "Failed", ({ status }) => status.phase === "Failed");
     expect(outcome(ended)).toMatchObject({
       reason: "RegistryUnreachable",
       message: sentence(/^nothing was published before the aggregation deadline: /),
     });
-    expect(ended.status.contributions).toBe("3/3");
+    expect(ended.status.contributions).toBe("4/4");
   });
 
   test("and comes back: the round succeeds", async () => {
@@ -345,7 +381,7 @@ describe("pods that die", () => {
   test("operator and agents in the middle of training: everybody contributes, and nothing is trained twice", async () => {
     for (const site of under.sites) site.behave("wait");
     await startRound(under, "training", { federation: "small", deadlines: { accept: "3m", training: "4m" } });
-    await roundThat(under, "training", "training everywhere", ({ status }) => status.counts?.Training === 3);
+    await roundThat(under, "training", "training everywhere", ({ status }) => status.counts?.Training === 4);
     await Promise.all([deletePod(under.kube, "operator"), deletePod(north.kube, "agent")]);
     killProcess("south", "agent");
     await Promise.all([isReady(under.kube, "operator"), isReady(north.kube, "agent"), isReady(south.kube, "agent")]);
@@ -353,49 +389,108 @@ describe("pods that die", () => {
     for (const site of under.sites) site.letGo();
     const ended = await endOf(under, "training");
     expect(outcome(ended)).toMatchObject({ phase: "Succeeded" });
-    expect(ended.status.contributions).toBe("3/3");
-    expect(under.sites.map((site) => site.starts("small", ended.status.number!))).toEqual([1, 1, 1]);
+    expect(ended.status.contributions).toBe("4/4");
+    expect(under.sites.map((site) => site.starts("small", ended.status.number!))).toEqual([1, 1, 1, 1]);
+  });
+});
+
+/**
+ * Four members, of which three are needed to open the sum: before they share keys, after their vectors have arrived, and before they reveal
+ * shares, operator and agents are killed and one site's cable is pulled. Whoever has contributed counts, come back or not.
+ */
+describe("at each step of secure aggregation", () => {
+  afterEach(() => Promise.all(under.sites.map(({ name }) => restoreLink(name))));
+
+  test("before keys are shared: who is cut off is lost by name, and the sum is that of the other three", async () => {
+    east.behave("wait");
+    await startRound(under, "sharing", { federation: "small", deadlines: { aggregation: "100s" } });
+    await roundAtStep(under, "sharing", { step: "advertise", answered: 3 });
+    await cutLink("west");
+    killProcess("north", "agent");
+    killProcess("coordinator", "operator");
+    east.letGo();
+    const cut = await terminal(under, "sharing");
+    await restoreLink("west");
+    expect(outcome(cut)).toMatchObject({ phase: "Succeeded" });
+    expect(lost(cut)).toEqual({
+      west: {
+        state: "Lost",
+        reason: "ShareDeadline",
+        message: sentence(/its shares did not come by the sharing deadline/),
+      },
+    });
+    await isMeanOf(under, await endOf(under, "sharing"), [north, south, east]);
   });
 
-  test("operator and agent in the middle of an upload, twice each: it goes on where it was", async () => {
-    const spool = join(under.state, "operator");
-    await slowDown("north", SLOW_KIB_PER_SECOND);
-    try {
-      await startRound(under, "upload", { federation: "large", deadlines: { training: "4m", aggregation: "4m" } });
-      // By the rate of its link alone north may still be at any earlier step when the others are done.
-      await roundThat(
-        under,
-        "upload",
-        "waiting for north",
-        ({ status }) => status.counts?.Contributed === 2 && status.counts.Sharing === 1,
-      );
-      let held = 0;
-      let least = 0;
-      for (const die of [
-        async () => killProcess("coordinator", "operator"),
-        () => deletePod(north.kube, "agent"),
-        () => deletePod(under.kube, "operator"),
-        async () => killProcess("north", "agent"),
-      ]) {
-        const before = held;
-        held = await eventually(() => {
-          const bytes = bytesUnderWay(spool);
-          // Else it would have begun anew.
-          least = Math.min(least, bytes - before);
-          expect(bytes).toBeGreaterThan(before);
-          return bytes;
-        });
-        await die();
-      }
-      expect(least).toBe(0);
-    } finally {
-      await speedUp("north", SLOW_KIB_PER_SECOND);
-    }
-    const ended = await endOf(under, "upload");
-    expect(outcome(ended)).toMatchObject({ phase: "Succeeded" });
-    expect(ended.status.contributions).toBe("3/3");
-    expect(north.starts("large", ended.status.number!)).toBe(1);
+  test("before keys are shared: with two cut off the cohort is too small, and nothing of the other two is opened", async () => {
+    east.behave("wait");
+    await startRound(under, "too-small", { federation: "small", deadlines: { aggregation: "60s" } });
+    await roundAtStep(under, "too-small", { step: "advertise", answered: 3 });
+    await Promise.all([cutLink("west"), cutLink("north")]);
+    east.letGo();
+    const cut = await terminal(under, "too-small");
+    await Promise.all([restoreLink("west"), restoreLink("north")]);
+    expect(outcome(cut)).toMatchObject({
+      phase: "Failed",
+      reason: "CohortTooSmall",
+      message: sentence(/2 of 4 are left while keys were shared, 3 are needed; north Lost .*west Lost/),
+    });
+    const late = { state: "Lost", reason: "ShareDeadline", message: sentence(/shares did not come/) };
+    expect(lost(cut)).toEqual({ west: late, north: late, south: unopened, east: unopened });
+    await endOf(under, "too-small");
   });
+
+  test("after masking and before shares are revealed: who has contributed counts, whether it answers or not", async () => {
+    await slowDown("east", SLOW_KIB_PER_SECOND);
+    try {
+      await startRound(under, "masked", { federation: "large", deadlines: { training: "4m", aggregation: "2m" } });
+      // By the rate of its link alone east may still be at any earlier step when the others are done.
+      await roundAtStep(under, "masked", { step: "mask", answered: 3 });
+      killProcess("south", "agent");
+      await cutLink("west");
+      await dieDuringUpload();
+    } finally {
+      await speedUp("east", SLOW_KIB_PER_SECOND);
+    }
+    // Three have confirmed the survivors and wait for the fourth, so that none can have been asked for shares.
+    const confirmed = await roundAtStep(under, "masked", { step: "consistency", answered: 3 });
+    expect(confirmed.status.contributions).toBe("4/4");
+    killProcess("coordinator", "operator");
+    killProcess("south", "agent");
+    await cutLink("north");
+    await restoreLink("west");
+    const cut = await terminal(under, "masked");
+    await restoreLink("north");
+    expect(outcome(cut)).toMatchObject({ phase: "Succeeded" });
+    expect(lost(cut)).toEqual({});
+    const ended = await endOf(under, "masked");
+    expect(under.sites.map((site) => site.starts("large", ended.status.number!))).toEqual([1, 1, 1, 1]);
+    await isMeanOf(under, ended, under.sites);
+  });
+
+  /** Operator and agent, twice each; the upload goes on where it was. */
+  async function dieDuringUpload(): Promise<void> {
+    const spool = join(under.state, "operator");
+    let held = 0;
+    let least = 0;
+    for (const die of [
+      async () => killProcess("coordinator", "operator"),
+      () => deletePod(east.kube, "agent"),
+      () => deletePod(under.kube, "operator"),
+      async () => killProcess("east", "agent"),
+    ]) {
+      const before = held;
+      held = await eventually(() => {
+        const bytes = bytesUnderWay(spool);
+        // Else it would have begun anew.
+        least = Math.min(least, bytes - before);
+        expect(bytes).toBeGreaterThan(before);
+        return bytes;
+      });
+      await die();
+    }
+    expect(least).toBe(0);
+  }
 });
 
 const SLOW_KIB_PER_SECOND = 256;

@@ -1,5 +1,5 @@
 /**
- * A coordinator and three sites on real clusters, installed by the charts, in which a test makes things go wrong: what a site's trainer does,
+ * A coordinator and sites on real clusters, installed by the charts, in which a test makes things go wrong: what a site's trainer does,
  * what its volumes hold, which pod dies. Everything that is kept lies in .rondo/<set>, so that a test sees what an operator's volume holds.
  * Holds: opening it twice completes it; close() leaves nothing behind.
  */
@@ -38,9 +38,9 @@ export class FederationUnderTest {
     this.coordinator = new Kubectl(kubeconfigPath("coordinator"));
     this.kube = clientOf("coordinator");
     this.sites = Object.entries(sites).map(
-      ([name, images]) =>
+      ([name, images], index) =>
         new Site(
-          { name, images, folder: join(state, name) },
+          { name, images, step: 0.01 * 2 ** index, folder: join(state, name) },
           { kubectl: new Kubectl(kubeconfigPath(name)), kube: clientOf(name) },
         ),
     );
@@ -128,7 +128,7 @@ export class FederationUnderTest {
 /** What every agent here is installed with. */
 export const agentValues = (images: readonly string[]) => ({
   image: { repository: "localhost/rondo", tag: "dev", pullPolicy: "Never" },
-  policy: { images, privacy: ["trusted"] },
+  policy: { images, privacy: ["secure", "trusted"], minCohort: 3 },
 });
 
 /** Also what a run that was killed has left. */

@@ -47,12 +47,27 @@ export async function roundThat(
   throw new Error(`${name} is not ${what}: ${JSON.stringify(last?.status, null, 1)}`);
 }
 
+/** @returns the round once this many members of its only cohort have answered this step of secure aggregation, and no later step has begun */
+export function roundAtStep(
+  federation: FederationUnderTest,
+  name: string,
+  { step, answered }: { step: string; answered: number },
+): Promise<FederationRound> {
+  const said = new RegExp(`step ${step}: ${answered} of `);
+  return roundThat(federation, name, `at ${said.source}`, (round) => said.test(outcome(round).message ?? ""));
+}
+
 /** The round when it is over, seen to have left nothing at the sites and nothing half-written in the registry. */
 export async function endOf(federation: FederationUnderTest, name: string): Promise<FederationRound> {
-  const round = await roundThat(federation, name, "over", ({ status }) => isTerminal(status.phase));
+  const round = await terminal(federation, name);
   await nothingLeft(federation, name);
   await onlyWholeVersions(federation, round.spec.federation);
   return round;
+}
+
+/** The round when it is over, whatever is left: for rounds that end while a site cannot be reached. */
+export function terminal(federation: FederationUnderTest, name: string): Promise<FederationRound> {
+  return roundThat(federation, name, "over", ({ status }) => isTerminal(status.phase));
 }
 
 /** Reason and sentence of everybody that did not contribute. */

@@ -25,16 +25,19 @@ export class Site {
   readonly name: string;
   /** That its policy allows. */
   readonly images: readonly string[];
+  /** What its trainers that `train` add to the first value of every tensor: a mean of such steps tells whose are in it. */
+  readonly step: number;
   readonly kubectl: Kubectl;
   readonly kube: KubeClient;
   readonly folders: { agent: string; behaviour: string; model: string; data: string };
 
   constructor(
-    { name, images, folder }: { name: string; images: readonly string[]; folder: string },
+    { name, images, step, folder }: { name: string; images: readonly string[]; step: number; folder: string },
     { kubectl, kube }: { kubectl: Kubectl; kube: KubeClient },
   ) {
     this.name = name;
     this.images = images;
+    this.step = step;
     this.kubectl = kubectl;
     this.kube = kube;
     this.folders = {
@@ -51,6 +54,7 @@ export class Site {
     for (const folder of [behaviour, data]) mkdirSync(folder, { recursive: true });
     chmodSync(data, 0o755);
     copyFileSync(join(TRAINERS, "misbehaving.py"), join(behaviour, "misbehaving.py"));
+    writeFileSync(join(behaviour, "step"), String(this.step));
     this.behave("train");
     this.hold(goodLines());
   }

@@ -1,0 +1,80 @@
+/** What a published version says of the sum that it was made of: whose steps are in the mean, and that no mask was left. */
+import { expect } from "vitest";
+import type { AdapterVersion } from "../../../operator/api/adapter-version.ts";
+import type { FederationRound } from "../../../operator/api/federation-round.ts";
+import { ADAPTER_VERSIONS } from "../../../operator/kube/resources.ts";
+import { parseReference } from "../../../operator/publish/reference.ts";
+import { NAMESPACE } from "../../demo/install.ts";
+import type { FederationUnderTest } from "./federation.ts";
+import type { Site } from "./site.ts";
+
+/**
+ * Steps are added to the first value of each tensor and to no other, so that of a right sum every other value is its parent's to the last
+ * bit: rounding to ring elements keeps 0. Holds while the federation's clip is the norm's, which is until its first version is published.
+ */
+export async function isMeanOf(
+  federation: FederationUnderTest,
+  { status, spec }: FederationRound,
+  sites: readonly Site[],
+): Promise<void> {
+  const [parent, made] = await Promise.all(
+    [status.plan!.parentVersion, status.adapter!.version].map((version) =>
+      tensorsOf(federation, spec.federation, version),
+    ),
+  );
+  const mean = sites.reduce((sum, { step }) => sum + step, 0) / sites.length;
+  expect([...made!.keys()]).toEqual([...parent!.keys()]);
+  for (const [name, values] of made!) {
+    const before = parent!.get(name)!;
+    expect(values[0]! - before[0]!, `the step of ${name}`).toBeCloseTo(mean, 6);
+    expect(Buffer.from(values.slice(1).buffer).equals(Buffer.from(before.slice(1).buffer)), `the rest of ${name}`).toBe(
+      true,
+    );
+  }
+}
+
+async function tensorsOf(
+  { kube }: FederationUnderTest,
+  federation: string,
+  version: number,
+): Promise<Map<string, Float32Array>> {
+  const { items } = await kube.list(ADAPTER_VERSIONS, { namespace: NAMESPACE });
+  const { spec } = (items as unknown as AdapterVersion[]).find(
+    (each) => each.spec.federation === federation && each.spec.version === version,
+  )!;
+  const { registry, repository } = parseReference(spec.reference);
+  const base = `http://${registry}/v2/${repository}`;
+  const accept = "application/vnd.oci.image.manifest.v1+json";
+  const manifest = (await (
+    await fetch(`${base}/manifests/${spec.digest}`, { headers: { accept } })
+  ).json()) as Manifest;
+  const layer = manifest.layers.find(
+    ({ annotations }) => annotations?.["org.opencontainers.image.title"] === "adapter_model.safetensors",
+  )!;
+  return tensors(Buffer.from(await (await fetch(`${base}/blobs/${layer.digest}`)).arrayBuffer()));
+}
+
+interface Manifest {
+  layers: Array<{ digest: string; annotations?: Record<string, string> }>;
+}
+
+/** F32, by name. */
+function tensors(file: Buffer): Map<string, Float32Array> {
+  const headerBytes = Number(file.readBigUInt64LE(0));
+  const header = JSON.parse(file.subarray(8, 8 + headerBytes).toString("utf8")) as Record<
+    string,
+    { data_offsets: [number, number] }
+  >;
+  const data = file.subarray(8 + headerBytes);
+  const named = Object.entries(header).filter(([name]) => name !== "__metadata__");
+  return new Map(
+    named.map(
+      ([
+        name,
+        {
+          data_offsets: [from, to],
+        },
+      ]) => [name, new Float32Array(new Uint8Array(data.subarray(from, to)).buffer)],
+    ),
+  );
+}
