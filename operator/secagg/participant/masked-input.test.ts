@@ -6,7 +6,7 @@ import type { ShareList } from "../messages.ts";
 import { inputBody } from "../transcript.ts";
 import { masked } from "./masked-input.ts";
 import type { Outcome } from "./session.ts";
-import { Cohort, flipped, rootOf } from "./testing/cohort.ts";
+import { Cohort, flipped, flood, rootOf } from "./testing/cohort.ts";
 
 const VICTIM = 2;
 
@@ -137,6 +137,11 @@ describe("who shares", () => {
     }));
     expect(outcome).toEqual(abortedWith("RosterDiffers"));
   });
+});
+
+test("refuses an endless list before it looks at one signature or share", () => {
+  expect(shown(() => ({ acks: flood(), shares: [] }))).toEqual(abortedWith("RosterDiffers"));
+  expect(shown(({ acks }) => ({ acks, shares: flood() }))).toEqual(abortedWith("RosterDiffers"));
 });
 
 describe("transcripts", () => {

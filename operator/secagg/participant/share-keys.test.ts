@@ -8,7 +8,7 @@ import { combine } from "../shares.ts";
 import { advertiseBody, commitmentTo, t1 } from "../transcript.ts";
 import type { Outcome } from "./session.ts";
 import { storedState } from "./stored.ts";
-import { Cohort, flipped, termsOf } from "./testing/cohort.ts";
+import { Cohort, flipped, flood, termsOf } from "./testing/cohort.ts";
 
 const VICTIM = 2;
 
@@ -115,13 +115,8 @@ describe("the roster", () => {
     expect(outcome).toEqual(abortedWith("TooFewMembers"));
   });
 
-  test("refuses a million members before it looks at one signature", () => {
-    const cohort = advertised();
-    const many = Array.from({ length: 1_000_000 }, (_, at) => ({ ...cohort.advertisement(1), index: at + 1 }));
-    const begun = performance.now();
-    expect(shown(() => many, cohort)).toEqual(abortedWith("RosterDiffers"));
-    // A million signatures take a minute.
-    expect(performance.now() - begun).toBeLessThan(2_000);
+  test("refuses an endless list before it looks at one key or signature", () => {
+    expect(shown(flood)).toEqual(abortedWith("RosterDiffers"));
   });
 });
 

@@ -202,3 +202,14 @@ export function flipped(bytes: Uint8Array, bit = 0): Uint8Array {
   copy[bit >> 3]! ^= 1 << (bit & 7);
   return copy;
 }
+
+/** More entries than anybody has, of which nothing but the index may be read before the list is refused. */
+export function flood(): never[] {
+  const unread = {
+    get(_: object, name: string | symbol) {
+      if (name === "index") return 1;
+      throw new Error(`looked at ${String(name)} of a list that is too long`);
+    },
+  };
+  return Array.from({ length: 100_000 }, () => new Proxy({}, unread) as never);
+}
