@@ -8,6 +8,7 @@ import type { EventRecorder } from "../kube/events.ts";
 import type { AdapterStore } from "./adapters.ts";
 import type { Attendance } from "./attendance.ts";
 import type { OperatorConfig } from "./config.ts";
+import type { LeftOut } from "./left-out.ts";
 import type { OperatorMetrics } from "./metrics.ts";
 import type { Caches, Objects } from "./objects.ts";
 import type { Versions } from "./versions.ts";
@@ -21,6 +22,7 @@ export interface Context {
   spool: Spool;
   adapters: AdapterStore;
   versions: Versions;
+  leftOut: LeftOut;
   attendance: Attendance;
   events: EventRecorder;
   metrics: OperatorMetrics;

@@ -6,8 +6,9 @@
  * Does not: decide about rounds (operator/round/reports.ts says what a report changes).
  */
 import { merkleRoot } from "../journal/merkle.ts";
+import { cohortOf, hasReleased, participantOf } from "../round/cohorts.ts";
 import { isOut, isSettled } from "../round/participants.ts";
-import { isTerminal, type RoundRecord } from "../round/record.ts";
+import { type Contribution, isTerminal, type RoundRecord } from "../round/record.ts";
 import {
   applyContribution,
   applyReport,
@@ -19,10 +20,21 @@ import {
 } from "../round/reports.ts";
 import type { AgentReport, Coordinator, Member, Session } from "../transport/coordinator.ts";
 import { TransportFault } from "../transport/faults.ts";
-import type { Manifest, Work } from "../transport/generated/rondo.v1.ts";
+import type { Manifest, SignedInput, Work } from "../transport/generated/rondo.v1.ts";
 import { type Context, federationId, federationName } from "./context.ts";
 import { readableAdapter } from "./readable-adapter.ts";
 import { sendPlan } from "./round/actions/messages.ts";
+import {
+  checked,
+  type DrawReport,
+  exclude,
+  isDrawReport,
+  isStepReport,
+  type StepReport,
+  takeAnswer,
+  takeDrawAnswer,
+  taken,
+} from "./round/take-answer.ts";
 import type { Workplace } from "./round/workplace.ts";
 import { identityOf } from "./selector.ts";
 
@@ -66,6 +78,8 @@ export class OperatorCoordinator implements Coordinator {
     for (const work of session.attending.open.slice(0, MOST_CANCELLED_AT_ONCE)) this.#cancelIfOver(session, work);
     for (const record of this.#workplace.desk.open()) {
       const own = record.participants.find(({ name }) => name === session.participant);
+      // What its cohort's step or its draw asks goes out with the round's next look.
+      if (record.draw || (own && !hasReleased(record, own.name))) this.#wakeRound(record.name);
       if (!own || isSettled(own) || !isOpen(record)) continue;
       void sendPlan(this.#context, this.#workplace, record, [session.participant]).catch((error: unknown) =>
         this.#context.log.error({ round: record.name, err: error }, "plan not sent"),
@@ -80,13 +94,16 @@ export class OperatorCoordinator implements Coordinator {
 
   async received(participant: string, report: AgentReport): Promise<void> {
     const { work } = report.body;
+    if (isDrawReport(report)) return this.#drawn(participant, report);
     const record = this.#find(work, participant);
     const session = this.#context.attendance.session(participant);
     if (!record || !work) {
       if (session && work) this.#cancelIfOver(session, work);
       return;
     }
-    if (report.kind === "accept" || report.kind === "refuse") this.#checkPlan(record, report.body.planHash);
+    if (report.kind === "accept" || report.kind === "refuse" || report.kind === "advertise")
+      this.#checkPlan(record, report.body.planHash);
+    if (isStepReport(report)) return this.#answered(record, participant, report);
     const before = this.#workplace.desk.get(record.uid)!;
     const change = (now: RoundRecord) => applyReport(now, participant, plainReport(report), this.#context.now());
     const after = change(before);
@@ -96,8 +113,33 @@ export class OperatorCoordinator implements Coordinator {
     if (session && (report.kind === "accept" || report.kind === "status")) this.#cancelIfOver(session, work);
   }
 
+  async #answered(record: RoundRecord, participant: string, report: StepReport): Promise<void> {
+    if (!record.secure) throw new TransportFault("NotExpected", "this round is without secure aggregation");
+    const own = participantOf(record, participant);
+    try {
+      if (isOpen(record) && !isOut(own))
+        await takeAnswer(this.#context, this.#workplace, { uid: record.uid, participant }, report);
+    } finally {
+      // Refused or too late: its agent is to erase what it keeps.
+      const session = this.#context.attendance.session(participant);
+      if (session) this.#cancelIfOver(session, report.body.work!);
+      this.#wakeRound(record.name);
+    }
+  }
+
+  async #drawn(participant: string, report: DrawReport): Promise<void> {
+    const { federation: id, round } = report.body.work!;
+    const federation = federationName(this.#context, id);
+    const record = federation === undefined ? undefined : this.#workplace.desk.numbered(federation, round);
+    // A draw that is over asks for nothing, and whoever answered it too late keeps nothing secret.
+    if (!record?.draw || report.body.work!.participant !== participant) return;
+    await takeDrawAnswer(this.#context, this.#workplace, { uid: record.uid, participant }, report);
+    this.#wakeRound(record.name);
+  }
+
   async admitUpload(participant: string, manifest: Manifest): Promise<void> {
-    const record = this.#admitted(participant, manifest);
+    const record = await this.#admitted(participant, manifest);
+    if (record.secure && isOpen(record)) await this.#signed(record, participant, manifest);
     const begun = (now: RoundRecord) => applyUploadBegun(now, participant, this.#context.now());
     await this.#workplace.desk.update(record.uid, begun);
     this.#wakeRound(record.name);
@@ -105,10 +147,10 @@ export class OperatorCoordinator implements Coordinator {
 
   async uploaded(participant: string, manifest: Manifest, file: string): Promise<void> {
     // The last byte may have come after the deadline.
-    const record = this.#admitted(participant, manifest);
+    const record = await this.#admitted(participant, manifest);
     const contribution = { participant, root: rootOf(manifest), byteLength: manifest.byteLength, file };
     const isNew = !record.contributions.some((known) => known.participant === participant);
-    await this.#workplace.desk.update(record.uid, (now) => applyContribution(now, contribution, this.#context.now()));
+    await this.#contribute(record, manifest, contribution);
     if (isNew) {
       this.#context.metrics.contribution("received");
       this.#context.metrics.bytes("up", manifest.byteLength);
@@ -136,7 +178,30 @@ export class OperatorCoordinator implements Coordinator {
     }));
   }
 
-  #admitted(participant: string, manifest: Manifest): RoundRecord {
+  /** In a secure round the sender belongs to U3 from the commit on that holds what it signed. */
+  async #contribute(record: RoundRecord, manifest: Manifest, contribution: Contribution): Promise<void> {
+    const change = (now: RoundRecord) => this.#counted(now, contribution);
+    const sender = { uid: record.uid, participant: contribution.participant };
+    if (record.secure && isOpen(record)) {
+      const answer = { $case: "mask", value: signedInput(record, contribution.participant, manifest) } as const;
+      await taken(this.#context, this.#workplace, sender, answer, change);
+    } else await this.#workplace.desk.update(record.uid, change);
+  }
+
+  /** Asked again in the moment in which it is written: the step may have ended while the cohorts' state was read. */
+  #counted(now: RoundRecord, contribution: Contribution): RoundRecord {
+    const fault = uploadFault(now, contribution, this.#context.now());
+    if (fault) throw new TransportFault(UPLOAD_CODES[fault.code], fault.message);
+    return applyContribution(now, contribution, this.#context.now());
+  }
+
+  /** Before the first chunk: whose vector this is, and that it is meant for this session. */
+  async #signed(record: RoundRecord, participant: string, manifest: Manifest): Promise<void> {
+    const value = signedInput(record, participant, manifest);
+    await checked(this.#context, this.#workplace, { uid: record.uid, participant }, { $case: "mask", value });
+  }
+
+  async #admitted(participant: string, manifest: Manifest): Promise<RoundRecord> {
     const record = this.#find(manifest.work, participant);
     if (!record) throw new TransportFault("NotExpected", "there is no such round; it may have been deleted");
     this.#checkPlan(record, manifest.planHash);
@@ -144,6 +209,11 @@ export class OperatorCoordinator implements Coordinator {
     const fault = uploadFault(record, { participant, root: rootOf(manifest), byteLength }, this.#context.now());
     if (!fault) return record;
     this.#context.metrics.contribution("refused");
+    if (fault.code === "WrongLength") {
+      const why = { reason: fault.code, message: fault.message };
+      await exclude(this.#context, this.#workplace, { uid: record.uid, participant }, why);
+      this.#wakeRound(record.name);
+    }
     throw new TransportFault(UPLOAD_CODES[fault.code], fault.message);
   }
 
@@ -165,7 +235,7 @@ export class OperatorCoordinator implements Coordinator {
     if (!work.federation.startsWith(federationId(this.#context, ""))) return;
     const record = this.#find(work, session.participant);
     const own = record?.participants.find(({ name }) => name === session.participant);
-    if (own?.state === "Contributed") return;
+    if (record && own && hasReleased(record, own.name)) return;
     if (record && own && !isTerminal(record) && !isOut(own)) return;
     const reason = (own && isOut(own) ? own.reason : record?.outcome?.reason) || "RoundEnded";
     const message =
@@ -174,29 +244,35 @@ export class OperatorCoordinator implements Coordinator {
   }
 }
 
-const UPLOAD_CODES = { NotExpected: "NotExpected", Conflict: "ManifestDiffers", TooLarge: "ManifestInvalid" } as const;
+const UPLOAD_CODES = {
+  NotExpected: "NotExpected",
+  Conflict: "ManifestDiffers",
+  TooLarge: "ManifestInvalid",
+  WrongLength: "ManifestInvalid",
+} as const;
+
+function signedInput(record: RoundRecord, participant: string, manifest: Manifest): SignedInput {
+  const index = cohortOf(record, participant)!.cohort.members.indexOf(participant) + 1;
+  return { index, root: merkleRoot(manifest.leaves), signature: manifest.inputSignature };
+}
 
 function rootOf(manifest: Manifest): string {
   return Buffer.from(merkleRoot(manifest.leaves)).toString("hex");
 }
 
-function plainReport(report: AgentReport): Report {
+function plainReport(report: Exclude<AgentReport, StepReport | DrawReport>): Report {
   switch (report.kind) {
     case "accept":
       return { kind: "accept" };
     case "refuse":
-    case "fail":
       return { kind: report.kind, reason: report.body.reason, message: report.body.message };
+    case "fail": {
+      const { reason, message, accused } = report.body;
+      return { kind: report.kind, reason, message, accused };
+    }
     case "status": {
       const { state, job, progressStep, progressSteps, reason, message } = report.body;
       return { kind: "status", state, job, step: progressStep, steps: progressSteps, reason, message };
     }
-    case "advertise":
-    case "share":
-    case "consistency":
-    case "unmask":
-    case "commit":
-    case "reveal":
-      throw new TransportFault("NotExpected", "no round of this operator waits for secure aggregation");
   }
 }

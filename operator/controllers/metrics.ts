@@ -4,6 +4,8 @@
  */
 import { Counter, Gauge, Histogram, type Registry } from "prom-client";
 import type { RoundPhase } from "../api/federation-round.ts";
+import type { CohortStep } from "../round/record.ts";
+import { SECAGG_CODES } from "../secagg/faults.ts";
 
 export interface OperatorMetrics {
   phaseEnded(phase: RoundPhase, seconds: number): void;
@@ -12,7 +14,15 @@ export interface OperatorMetrics {
   bytes(direction: "up" | "down", bytes: number): void;
   pushed(result: "published" | "failed", seconds: number): void;
   enrolled(result: "enrolled" | "refused"): void;
+  /** One cohort: finding the secrets and removing the masks. */
+  unmasked(seconds: number): void;
+  stepEnded(step: CohortStep, seconds: number): void;
+  /** @param reason  of secagg/faults.ts or of the round; anything else is counted as "Other" */
+  aborted(reason: string): void;
 }
+
+/** A site writes its reasons itself: what is on no list would make a label without end. */
+const ABORT_REASONS: ReadonlySet<string> = new Set([...SECAGG_CODES, "Revoked", "WrongLength"]);
 
 const SECONDS = [0.01, 0.05, 0.1, 0.5, 1, 5, 15, 60, 300, 900, 3600, 14_400];
 
@@ -59,6 +69,25 @@ export function operatorMetrics(
     labelNames: ["result"],
     registers,
   });
+  const unmaskSeconds = new Histogram({
+    name: "rondo_secagg_unmask_seconds",
+    help: "Finding the secrets of one cohort and removing its masks, after the last share",
+    buckets: SECONDS,
+    registers,
+  });
+  const stepSeconds = new Histogram({
+    name: "rondo_secagg_step_seconds",
+    help: "How long cohorts stay in a step of secure aggregation",
+    labelNames: ["step"],
+    buckets: SECONDS,
+    registers,
+  });
+  const aborted = new Counter({
+    name: "rondo_secagg_aborted_total",
+    help: "Sessions of participants and whole cohorts that ended before their sum, by reason",
+    labelNames: ["reason"],
+    registers,
+  });
   new Gauge({
     name: "rondo_rounds_open",
     help: "Rounds that have not ended",
@@ -82,5 +111,8 @@ export function operatorMetrics(
     bytes: (direction, count) => bytes.inc({ direction }, count),
     pushed: (result, seconds) => pushSeconds.observe({ result }, seconds),
     enrolled: (result) => enrolments.inc({ result }),
+    unmasked: (seconds) => unmaskSeconds.observe(seconds),
+    stepEnded: (step, seconds) => stepSeconds.observe({ step }, seconds),
+    aborted: (reason) => aborted.inc({ reason: ABORT_REASONS.has(reason) ? reason : "Other" }),
   };
 }

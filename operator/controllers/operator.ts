@@ -36,6 +36,7 @@ import { InitialiseJobs } from "./federation/initialise-job.ts";
 import { FederationReconciler } from "./federation/reconcile.ts";
 import { leaseIdentity } from "./identity.ts";
 import { openKeys, publishTrust } from "./keys.ts";
+import { LeftOut } from "./left-out.ts";
 import { operatorMetrics } from "./metrics.ts";
 import { type Caches, Objects } from "./objects.ts";
 import { ParticipantReconciler } from "./participant/reconcile.ts";
@@ -116,6 +117,7 @@ export async function startOperator(options: OperatorOptions): Promise<RunningOp
       spool: await openSpool(join(config.dataDir, "spool")),
       adapters: new AdapterStore(config.dataDir),
       versions: new Versions(journal, objects),
+      leftOut: new LeftOut(journal),
       attendance,
       events: new EventRecorder({ client, log, controller: "rondo.dev/operator", instance: lease.identity }),
       metrics: operatorMetrics(registry, {
@@ -127,7 +129,7 @@ export async function startOperator(options: OperatorOptions): Promise<RunningOp
       now: Date.now,
     };
     stops.push(() => context.events.flush());
-    await Promise.all([context.adapters.open(), context.versions.load(), desk.load()]);
+    await Promise.all([context.adapters.open(), context.versions.load(), context.leftOut.load(), desk.load()]);
 
     let coordination: CoordinationServer | undefined;
     let tasks: Promise<TaskServer> | undefined;

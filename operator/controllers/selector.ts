@@ -26,14 +26,22 @@ function meets(
   }
 }
 
-/** Those that the selector matches, by name; being deleted counts as suspended. */
-export function candidatesOf(selector: LabelSelector, participants: readonly Participant[]): Candidate[] {
+/**
+ * Those that the selector matches, by name; being deleted counts as suspended.
+ * @param isLeftOut  by its name and identity
+ */
+export function candidatesOf(
+  selector: LabelSelector,
+  participants: readonly Participant[],
+  isLeftOut: (participant: string, identity: string | undefined) => boolean = () => false,
+): Candidate[] {
   return participants
     .filter((participant) => selects(selector, participant.metadata.labels))
     .map((participant) => ({
       name: participant.metadata.name,
       enrolled: identityOf(participant) !== undefined,
       suspended: participant.spec.suspended || participant.metadata.deletionTimestamp !== undefined,
+      ...(isLeftOut(participant.metadata.name, identityOf(participant)) && { leftOut: true }),
     }))
     .sort((a, b) => (a.name < b.name ? -1 : 1));
 }

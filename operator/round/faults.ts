@@ -23,6 +23,7 @@ export type RoundFault =
   /** Secure aggregation: so few cohorts are left that the quorum is lost with them; each says why in a sentence. */
   | { code: "CohortTooSmall"; problems: string[] }
   | { code: "NotEnoughShares"; problems: string[] }
+  | { code: "SumInvalid"; problems: string[] }
   | { code: "InconsistentShares"; dealers: string[] }
   | { code: "AggregationFailed"; problem: string }
   | { code: "DeadlineExceeded" }

@@ -24,6 +24,7 @@ const outcomes: { [C in RoundFault["code"]]: (fault: Extract<RoundFault, { code:
     `${f.remaining} ${f.remaining === 1 ? "participant is" : "participants are"} left after the draw of cohorts, ${f.needed} are needed; ${lost(f.lost)}`,
   CohortTooSmall: (f) => f.problems.join("; "),
   NotEnoughShares: (f) => f.problems.join("; "),
+  SumInvalid: (f) => f.problems.join("; "),
   InconsistentShares: (f) =>
     `${f.dealers.join(", ")} dealt shares that do not fit together, which shows only at the end; later rounds of this federation go without, until the site enrols anew (raise spec.enrolment)`,
   AggregationFailed: (f) => `the contributions could not be added: ${f.problem}`,

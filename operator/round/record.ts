@@ -66,7 +66,9 @@ const cohortSchema = z.strictObject({
   /** Revealed wrong shares, which did no harm. */
   liars: names.optional(),
   /** It will have no sum; its members say so too. */
-  failure: z.strictObject({ code: z.enum(["CohortTooSmall", "NotEnoughShares"]), message: z.string() }).optional(),
+  failure: z
+    .strictObject({ code: z.enum(["CohortTooSmall", "NotEnoughShares", "SumInvalid"]), message: z.string() })
+    .optional(),
 });
 /** Treated as immutable, like the record that it is part of. */
 export type Cohort = z.infer<typeof cohortSchema>;

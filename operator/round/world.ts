@@ -69,7 +69,7 @@ export interface SumView {
 
 export interface ClosedCohort {
   cohort: number;
-  code: "InconsistentDealer" | "NotEnoughShares";
+  code: "InconsistentDealer" | "NotEnoughShares" | "SumInvalid";
   message: string;
   accused: Array<{ participant: string /** Base64. */; identity: string }>;
 }

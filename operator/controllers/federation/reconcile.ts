@@ -12,6 +12,7 @@ import { isKubeFault } from "../../kube/faults.ts";
 import { controllerReference } from "../../kube/objects.ts";
 import { FEDERATION_ROUNDS, FEDERATIONS } from "../../kube/resources.ts";
 import { isTerminal } from "../../round/record.ts";
+import { forgetClips } from "../clips.ts";
 import type { RoundDesk } from "../round/desk.ts";
 import { candidatesOf } from "../selector.ts";
 import { initialState, noteInitialState } from "./initial-state.ts";
@@ -71,8 +72,14 @@ export class FederationReconciler {
   /** Its AdapterVersions stay, and speak for themselves from now on. */
   async #bury(name: string): Promise<void> {
     await this.#modules.jobs.forgetNamed(name);
-    if (!this.#desk.open().some((record) => record.federation === name))
-      await this.#modules.context.versions.forget(name);
+    if (!this.#desk.open().some((record) => record.federation === name)) await this.#forget(name);
+  }
+
+  async #forget(name: string): Promise<void> {
+    const { versions, leftOut, journal } = this.#modules.context;
+    await versions.forget(name);
+    await leftOut.forget(name);
+    await forgetClips(journal, name);
   }
 
   #observe(federation: Federation, created: number): FederationWorld {
@@ -88,7 +95,9 @@ export class FederationReconciler {
       nowMs: context.now(),
       generation,
       minimum,
-      candidates: candidatesOf(selector, context.objects.participants()),
+      candidates: candidatesOf(selector, context.objects.participants(), (participant, identity) =>
+        context.leftOut.has(name, participant, identity),
+      ),
       connected: context.attendance.connected(),
       initial: initialState(context, federation),
       ...(active && { active }),

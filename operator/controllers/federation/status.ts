@@ -11,7 +11,7 @@ import {
   summarise,
 } from "../../api/conditions.ts";
 import type { FederationStatus } from "../../api/federation.ts";
-import type { Candidate } from "../../round/world.ts";
+import { type Candidate, canBeInvited } from "../../round/world.ts";
 import type { ActiveVersion } from "../versions.ts";
 import type { InitialState } from "./initial-state.ts";
 
@@ -64,7 +64,7 @@ export function isAvailable(world: Pick<FederationWorld, "candidates" | "connect
 }
 
 function available({ candidates, connected }: Pick<FederationWorld, "candidates" | "connected">): number {
-  return candidates.filter(({ name, enrolled, suspended }) => enrolled && !suspended && connected.has(name)).length;
+  return candidates.filter((candidate) => canBeInvited(candidate) && connected.has(candidate.name)).length;
 }
 
 function availability(world: FederationWorld) {

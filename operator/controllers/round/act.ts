@@ -3,16 +3,19 @@
  * Holds: each action may be asked for again and again and is then done once, or once more with the same result.
  */
 import { effectiveSettings } from "../../api/merge.ts";
-import type { RoundRecord } from "../../round/record.ts";
+import { cohortOf } from "../../round/cohorts.ts";
+import type { Contribution, RoundRecord } from "../../round/record.ts";
 import type { Action } from "../../round/world.ts";
 import type { Context } from "../context.ts";
 import { there } from "../objects.ts";
 import { activate } from "./actions/activate.ts";
 import { makeCandidate } from "./actions/candidate.ts";
 import { cleanUp } from "./actions/clean-up.ts";
+import { announceDraw } from "./actions/draw.ts";
 import { sendCancellation, sendPlan } from "./actions/messages.ts";
 import { makePlan } from "./actions/plan.ts";
 import { publishCandidate } from "./actions/publish.ts";
+import { announce, unmask } from "./actions/secagg.ts";
 import type { Workplace } from "./workplace.ts";
 
 export async function act(
@@ -36,11 +39,14 @@ async function perform(context: Context, workplace: Workplace, record: RoundReco
       return sendPlan(context, workplace, record, action.participants);
     case "cancel":
       return sendCancellation(context, record, action);
-    case "sum": {
-      const sum = await workplace.sum(record.uid);
-      for (const contribution of action.contributions) sum.add(contribution);
-      return;
-    }
+    case "announceDraw":
+      return announceDraw(context, record, action.participants);
+    case "announce":
+      return announce(context, workplace, record, action.participants);
+    case "sum":
+      return addUp(workplace, record, action.contributions);
+    case "unmask":
+      return unmask(workplace, record, action.cohort);
     case "makeCandidate":
       return start("candidate", () => makeCandidate(context, workplace, record));
     case "publish":
@@ -52,6 +58,17 @@ async function perform(context: Context, workplace: Workplace, record: RoundReco
     case "cleanUp":
       return cleanUp(context, workplace, record);
   }
+}
+
+async function addUp(workplace: Workplace, record: RoundRecord, contributions: Contribution[]): Promise<void> {
+  if (!record.secure) {
+    const sum = await workplace.sum(record.uid);
+    for (const contribution of contributions) sum.add(contribution);
+    return;
+  }
+  const sum = await workplace.secureSum(record.uid);
+  for (const { participant, file } of contributions)
+    sum.add({ cohort: cohortOf(record, participant)!.number, participant, file });
 }
 
 /** What is tried again shows in no status meanwhile. */

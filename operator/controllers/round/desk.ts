@@ -53,13 +53,18 @@ export class RoundDesk {
     return record;
   }
 
-  /** @param more  written in the same commit */
-  async update(uid: string, change: (record: RoundRecord) => RoundRecord, more: Write[] = []): Promise<RoundRecord> {
+  /** @param more  written in the same commit; a function is asked when the change is made */
+  async update(
+    uid: string,
+    change: (record: RoundRecord) => RoundRecord,
+    more: Write[] | ((before: RoundRecord, after: RoundRecord) => Write[]) = [],
+  ): Promise<RoundRecord> {
     const before = this.#require(uid);
     const after = change(before);
-    if (after === before && more.length === 0) return before;
+    const writes = typeof more === "function" ? more(before, after) : more;
+    if (after === before && writes.length === 0) return before;
     this.#records.set(uid, after);
-    await this.#commit([put(after), ...more]);
+    await this.#commit([put(after), ...writes]);
     return after;
   }
 

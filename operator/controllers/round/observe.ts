@@ -53,7 +53,9 @@ function federationView(context: Context, record: RoundRecord): FederationView {
   return {
     kind: "known",
     terms: termsOf(settings),
-    candidates: candidatesOf(settings.participants.selector, context.objects.participants()),
+    candidates: candidatesOf(settings.participants.selector, context.objects.participants(), (name, identity) =>
+      context.leftOut.has(record.federation, name, identity),
+    ),
     adapter: initialState(context, federation.object),
   };
 }

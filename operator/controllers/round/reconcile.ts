@@ -4,6 +4,7 @@
  * Holds: nothing is done before the decision to do it is on disk; status follows the record and never leads it.
  */
 import { type FederationRound, isTerminal as isTerminalPhase } from "../../api/federation-round.ts";
+import type { Write } from "../../journal/journal.ts";
 import { again, DONE, type Result } from "../../kube/controller.ts";
 import { isKubeFault } from "../../kube/faults.ts";
 import { FEDERATION_ROUNDS } from "../../kube/resources.ts";
@@ -66,12 +67,23 @@ export class RoundReconciler {
 
   async #step(uid: string): Promise<Decision> {
     let decision: Decision | undefined;
-    const record = await this.#workplace.desk.update(uid, (current) => {
-      decision = decide(current, observe(this.#context, this.#workplace, current));
-      return decision.record;
-    });
+    const record = await this.#workplace.desk.update(
+      uid,
+      (current) => {
+        decision = decide(current, observe(this.#context, this.#workplace, current));
+        return decision.record;
+      },
+      (before, after) => this.#leaveOut(before, after),
+    );
     await act(this.#context, this.#workplace, record, decision!.actions);
     return decision!;
+  }
+
+  /** Whoever is named now is left out from this very commit on: the next round may be planned the moment after. */
+  #leaveOut(before: RoundRecord, after: RoundRecord): Write[] {
+    const dealers = after.secure?.dealers ?? [];
+    if (dealers.length === 0 || dealers === before.secure?.dealers) return [];
+    return this.#context.leftOut.add(after.federation, dealers);
   }
 
   async #report(round: FederationRound, record: RoundRecord): Promise<number | undefined> {

@@ -10,6 +10,7 @@ import { isOut } from "../../round/participants.ts";
 import { isTerminal, type RoundRecord } from "../../round/record.ts";
 import { isProgressOnly } from "../../round/reports.ts";
 import type { Context } from "../context.ts";
+import { tellCohorts } from "./cohort-events.ts";
 import { statusOf } from "./status.ts";
 
 /** api.md. */
@@ -72,6 +73,7 @@ export class RoundReporter {
       events.record(round, { type: "Warning", reason: `Participant${participant.state}`, note });
       if (participant.state === "Excluded") metrics.contribution("excluded");
     }
+    if (after.secure) tellCohorts(this.#context, round, before, after);
     for (const { phase, atMs } of after.phaseTimes.slice(before.phaseTimes.length)) {
       const previous = after.phaseTimes[after.phaseTimes.findIndex((entry) => entry.phase === phase) - 1];
       if (previous) metrics.phaseEnded(previous.phase, (atMs - previous.atMs) / 1000);

@@ -17,7 +17,13 @@ import {
 } from "../../api/conditions.ts";
 import type { FederationRoundStatus, ParticipantStatusRow, RoundPhase } from "../../api/federation-round.ts";
 import { OUT, progressText } from "../../round/participants.ts";
-import { isTerminal, type RoundParticipant, type RoundRecord } from "../../round/record.ts";
+import {
+  COHORT_STEPS,
+  type CohortStep,
+  isTerminal,
+  type RoundParticipant,
+  type RoundRecord,
+} from "../../round/record.ts";
 
 /** @param before  the conditions as last written: their transition times live on */
 export function statusOf(
@@ -53,6 +59,7 @@ function planOf(record: RoundRecord): FederationRoundStatus["plan"] {
     hash: `sha256:${record.plan!.hash}`,
     parentVersion: record.plan!.parentVersion,
     participants: record.participants.length,
+    ...(record.secure && { threshold: quorumOf(record) }),
     deadlines: { accept: instant(acceptMs), training: instant(trainingMs), aggregation: instant(aggregationMs) },
   };
 }
@@ -105,10 +112,17 @@ function conditionsOf(
     );
   };
   const why = record.outcome?.reason ?? record.phase;
-  const minimum = record.plan?.minimum ?? 0;
+  const minimum = quorumOf(record);
   const hasQuorum = record.plan !== undefined && contributed >= minimum;
   set(PLANNED, record.plan !== undefined, record.plan ? "Planned" : why, planMessage(record));
   set(QUORUM_REACHED, hasQuorum, hasQuorum ? "QuorumReached" : why, `${contributed} contributions, ${minimum} needed`);
+  const underWay = aggregationUnderWay(record);
+  if (underWay)
+    conditions = setCondition(
+      conditions,
+      { type: AGGREGATED, status: "Unknown", ...underWay, observedGeneration },
+      nowMs,
+    );
   set(
     AGGREGATED,
     !!record.candidate,
@@ -122,6 +136,30 @@ function conditionsOf(
     record.published?.reference ?? "not published",
   );
   return summarise(conditions, SUCCEEDED, outcomeOf(record), at);
+}
+
+const STEPS: Record<CohortStep, { reason: string; message: string }> = {
+  advertise: { reason: "Advertising", message: "participants that have trained send their keys" },
+  share: { reason: "Sharing", message: "participants deal shares of their keys to each other" },
+  mask: { reason: "Masking", message: "masked deltas are being uploaded" },
+  consistency: { reason: "Consistency", message: "participants confirm to each other whose deltas are in the sum" },
+  unmask: { reason: "Unmasking", message: "participants reveal what removes the masks from the sum" },
+  complete: { reason: "Unmasking", message: "the masks are being removed from the sum" },
+};
+
+/** Where the slowest cohort of a secure round is, from the first keys to the candidate. */
+function aggregationUnderWay(record: RoundRecord): { reason: string; message: string } | undefined {
+  if (!record.secure || record.candidate || isTerminal(record)) return undefined;
+  const living = record.secure.cohorts.filter(({ failure }) => !failure);
+  const slowest = COHORT_STEPS.find((step) => living.some((cohort) => cohort.step === step));
+  const hasBegun = slowest !== "advertise" || living.some(({ answered }) => answered.length > 0);
+  return slowest && hasBegun ? STEPS[slowest] : undefined;
+}
+
+/** Contributions without which the round fails: in a secure round at least what opens its sum, or the largest of its sums. */
+function quorumOf(record: RoundRecord): number {
+  const thresholds = (record.secure?.cohorts ?? []).map(({ threshold }) => threshold);
+  return Math.max(record.plan?.minimum ?? 0, ...thresholds);
 }
 
 function planMessage(record: RoundRecord): string {

@@ -1,6 +1,7 @@
 /**
  * A round's signed plan and what goes with it, as journalled before anybody is sent anything (spaces "plans" and "round-keys").
- * Holds: a round has one plan, whatever happens while it is made; its secret key is in the journal only, and removed at the end.
+ * Holds: a round has one plan, whatever happens while it is made; the secret key of a trusted round is in the journal only, and removed at
+ *   the end. A secure round has none: there is nothing that the operator could open.
  */
 import { z } from "zod";
 import { federationSpecSchema } from "../../api/federation.ts";
@@ -33,7 +34,7 @@ const KEYS = "round-keys";
 
 export function planWrites(
   uid: string,
-  made: Pick<RoundPlan, "signed" | "parent" | "publish"> & { privateKey: Uint8Array },
+  made: Pick<RoundPlan, "signed" | "parent" | "publish"> & { privateKey?: Uint8Array | undefined },
 ): Write[] {
   const stored: z.infer<typeof storedSchema> = {
     schema: 1,
@@ -44,7 +45,7 @@ export function planWrites(
   };
   return [
     { insert: { space: PLANS, key: uid, value: Buffer.from(JSON.stringify(stored)) } },
-    { insert: { space: KEYS, key: uid, value: made.privateKey } },
+    ...(made.privateKey ? [{ insert: { space: KEYS, key: uid, value: made.privateKey } } as const] : []),
   ];
 }
 

@@ -3,9 +3,12 @@
  * Holds: nothing in here decides anything that a restart could not find out again from journal, spool and cluster.
  */
 import type { RoundRecord } from "../../round/record.ts";
+import type { ClosedCohort, SumView } from "../../round/world.ts";
 import type { Context } from "../context.ts";
 import { Effects } from "../effects.ts";
+import { CohortMachines } from "./cohort-machines.ts";
 import type { RoundDesk } from "./desk.ts";
+import { SecureSum, type SecureSumView } from "./secure-sum.ts";
 import { type RoundPlan, readPlan, readRoundKey } from "./stored-plan.ts";
 import { RoundSum } from "./sum.ts";
 
@@ -16,8 +19,10 @@ export class Workplace {
   readonly #wake: (uid: string) => void;
   readonly #plans = new Map<string, RoundPlan>();
   readonly #sums = new Map<string, Promise<RoundSum>>();
+  readonly #secureSums = new Map<string, Promise<SecureSum>>();
+  readonly #machines = new Map<string, Promise<CohortMachines>>();
   readonly #cleaned = new Set<string>();
-  readonly #readySums = new Map<string, RoundSum>();
+  readonly #views = new Map<string, () => SumView>();
 
   /** @param wake  looks at the round with this uid again, soon */
   constructor(context: Context, desk: RoundDesk, wake: (uid: string) => void) {
@@ -35,17 +40,26 @@ export class Workplace {
     return known;
   }
 
-  sumView(uid: string) {
-    return this.#readySums.get(uid)?.view() ?? { added: [], refused: [] };
+  sumView(uid: string): SumView {
+    return this.#views.get(uid)?.() ?? { added: [], refused: [] };
   }
 
-  /** The round's sum; its worker starts with the first contribution. */
+  /** The sum of a trusted round; its worker starts with the first contribution. */
   sum(uid: string): Promise<RoundSum> {
-    // Work that the end of the round overtook: a thread begun now would never be ended.
-    if (this.#cleaned.has(uid)) return Promise.reject(new Error("the round has ended"));
-    const known = this.#sums.get(uid) ?? this.#startSum(uid);
-    this.#sums.set(uid, known);
-    return known;
+    return this.#begun(this.#sums, uid, () => this.#startSum(uid));
+  }
+
+  /** The sum of a secure round, likewise. */
+  secureSum(uid: string): Promise<SecureSum> {
+    return this.#begun(this.#secureSums, uid, () => this.#startSecureSum(uid));
+  }
+
+  /** The coordinator's side of a secure round's cohorts. */
+  machines(uid: string): Promise<CohortMachines> {
+    return this.#begun(this.#machines, uid, async () => {
+      const plan = await this.plan(uid);
+      return CohortMachines.load(this.#context.journal, plan, () => this.#record(uid));
+    });
   }
 
   /** Whether this round is still to be cleaned up in this process; from now on it is not. */
@@ -64,15 +78,15 @@ export class Workplace {
     const { uid } = record;
     this.effects.forget(uid);
     this.#plans.delete(uid);
-    const sum = this.#sums.get(uid);
-    this.#sums.delete(uid);
-    this.#readySums.delete(uid);
+    const sum = this.#sums.get(uid) ?? this.#secureSums.get(uid);
+    for (const kept of [this.#sums, this.#secureSums, this.#machines, this.#views]) kept.delete(uid);
     await (await sum?.catch(() => undefined))?.close();
   }
 
   async stop(): Promise<void> {
     await this.effects.stop();
-    for (const sum of this.#sums.values()) await (await sum.catch(() => undefined))?.close();
+    for (const sum of [...this.#sums.values(), ...this.#secureSums.values()])
+      await (await sum.catch(() => undefined))?.close();
   }
 
   async #startSum(uid: string): Promise<RoundSum> {
@@ -81,7 +95,56 @@ export class Workplace {
     if (!privateKey) throw new Error("the journal holds no key of this round");
     const options = { tensors: plan.tensors, planHash, privateKey, clipNorm: Number(plan.aggregation.clipNorm) };
     const sum = new RoundSum(options, () => this.#wake(uid));
-    this.#readySums.set(uid, sum);
+    this.#views.set(uid, () => sum.view());
     return sum;
   }
+
+  async #startSecureSum(uid: string): Promise<SecureSum> {
+    const { plan } = await this.plan(uid);
+    const { terms } = await this.machines(uid);
+    const scratch = this.#context.adapters.scratch(`${uid}-sum`);
+    let measured = 0;
+    const sum = new SecureSum({ plan, terms, scratch }, () => {
+      const { unmasked } = sum.view();
+      for (const { unmaskSeconds } of unmasked.slice(measured)) this.#context.metrics.unmasked(unmaskSeconds);
+      measured = unmasked.length;
+      this.#wake(uid);
+    });
+    const identities = new Map(plan.roster.map(({ participant, identity }) => [participant, identity]));
+    this.#views.set(uid, () => secureView(sum.view(), identities));
+    return sum;
+  }
+
+  #begun<T>(kept: Map<string, Promise<T>>, uid: string, begin: () => Promise<T>): Promise<T> {
+    // Work that the end of the round overtook: a thread begun now would never be ended.
+    if (this.#cleaned.has(uid)) return Promise.reject(new Error("the round has ended"));
+    const known = kept.get(uid) ?? begin();
+    kept.set(uid, known);
+    // The disk may be back for the next one who asks.
+    known.catch(() => kept.get(uid) === known && kept.delete(uid));
+    return known;
+  }
+
+  #record(uid: string): RoundRecord {
+    const record = this.desk.get(uid);
+    if (!record) throw new Error("the round was deleted");
+    return record;
+  }
+}
+
+/** A sum that is none says that some vector was wrong and not whose; what is not the dealers' doing has no one to name. */
+function secureView(view: SecureSumView, identities: ReadonlyMap<string, string>): SumView {
+  const closed = view.lost.map(({ cohort, code, message, accused }): ClosedCohort => {
+    const named = accused.map((participant) => ({ participant, identity: identities.get(participant) ?? "" }));
+    const known = code === "InconsistentDealer" || code === "SumInvalid" ? code : "NotEnoughShares";
+    return { cohort, code: known, message, accused: named };
+  });
+  const opened = view.unmasked.map(({ cohort, liars }) => ({ cohort, liars }));
+  return {
+    added: view.added,
+    refused: [],
+    opened,
+    closed,
+    ...(view.problem !== undefined && { problem: view.problem }),
+  };
 }

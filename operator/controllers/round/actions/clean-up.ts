@@ -1,7 +1,9 @@
-/** Removes what only an open round needs: spool files, the secret key, the plan, the sum, a candidate that was not published. */
+/** Removes what only an open round needs: spool files, the secret key, the answers of secure aggregation, the plan, the sum, a candidate that was not published. */
 import type { RoundRecord } from "../../../round/record.ts";
 import { forgetUploads } from "../../../transport/upload-record.ts";
+import { clipRemovals } from "../../clips.ts";
 import { type Context, federationId } from "../../context.ts";
+import { forgetAnswers } from "../cohort-machines.ts";
 import { planRemovals } from "../stored-plan.ts";
 import type { Workplace } from "../workplace.ts";
 
@@ -10,7 +12,8 @@ export async function cleanUp(context: Context, workplace: Workplace, record: Ro
   try {
     await workplace.close(record);
     await removeUploads(context, workplace, record);
-    await context.journal.commit(planRemovals(record.uid));
+    const answers = await forgetAnswers(context.journal, record.uid);
+    await context.journal.commit([...planRemovals(record.uid), ...answers, ...clipRemovals(record.uid)]);
     await context.adapters.prune(await wanted(context, workplace), context.now());
   } catch (error) {
     // The reconcile comes again: the secret key must not stay because a file could not be removed.

@@ -27,18 +27,18 @@ export function sendCancellation(
 ): void {
   if (record.number === undefined) return;
   for (const participant of participants) {
-    const work = workOf(context, record, participant);
+    const work = workOf(context, record, participant, "cancel");
     context.attendance.session(participant)?.sendCancellation(work, reason, message);
   }
 }
 
-function workOf(context: Context, record: RoundRecord, participant: string): Work {
+export function workOf(context: Context, record: RoundRecord, participant: string, step: string): Work {
   return {
     federation: federationId(context, record.federation),
     round: record.number!,
     attempt: record.attempt,
     purpose: "delta",
     participant,
-    step: "cancel",
+    step,
   };
 }

@@ -7,8 +7,11 @@ import { tensorTable } from "../../../publish/peft.ts";
 import { openSafetensors } from "../../../publish/safetensors.ts";
 import { compareNames, formatHeader } from "../../../publish/safetensors-header.ts";
 import { type Plan, planSchema } from "../../../round/plan.ts";
-import type { RoundRecord } from "../../../round/record.ts";
-import type { PlanResult, Terms } from "../../../round/world.ts";
+import type { Draw, RoundRecord } from "../../../round/record.ts";
+import { stepDeadlines } from "../../../round/secure-steps.ts";
+import { canBeInvited, type PlanResult, type Terms } from "../../../round/world.ts";
+import { SMALLEST_COHORT } from "../../../secagg/thresholds.ts";
+import { vectorLayout } from "../../../secagg/vector.ts";
 import { signPlan } from "../../../transport/plan.ts";
 import { generateRoundKeys, sealedLength } from "../../../transport/sealing.ts";
 import { shapeProblem } from "../../adapter-shape.ts";
@@ -16,17 +19,30 @@ import { type Context, federationId } from "../../context.ts";
 import { repositoryOf } from "../../registry.ts";
 import { candidatesOf, identityOf } from "../../selector.ts";
 import type { ActiveVersion } from "../../versions.ts";
+import { securePlan } from "../secure-plan.ts";
 import { planWrites, type RoundPlan, readPlan } from "../stored-plan.ts";
 
 type Made = Extract<PlanResult, { kind: "made" }>;
+type Roster = Plan["roster"];
 
 /** What a delta's header may have beyond the names: metadata and the writer's padding. */
 const HEADER_SLACK_BYTES = 64 * 1024;
 
 /** @throws Error with a sentence; PublishFault, which a later try may mend */
-export async function makePlan(context: Context, record: RoundRecord, settings: EffectiveSettings): Promise<Made> {
+export async function makePlan(
+  context: Context,
+  record: RoundRecord,
+  settings: EffectiveSettings,
+): Promise<Exclude<PlanResult, { kind: "failed" }>> {
   const known = await readPlan(context.journal, record.uid);
   if (known) return resultOf(known);
+  const isSecure = settings.aggregation.privacy === "secure";
+  const roster = record.draw ? drawnRoster(context, record.draw) : rosterOf(context, record, settings);
+  const { cohortSize } = settings.aggregation;
+  if (isSecure && !record.draw && roster.length > cohortSize) {
+    const number = record.number ?? (await nextNumber(context, record.federation));
+    return { kind: "draw", number, cohortSize, members: roster.map(({ participant }) => participant) };
+  }
   const parent = context.versions.active(record.federation);
   if (!parent) throw new Error("the federation has no active adapter");
   const repository = () => repositoryOf(context.client, context.config.namespace, settings.publish.oci);
@@ -34,28 +50,32 @@ export async function makePlan(context: Context, record: RoundRecord, settings: 
   const tensors = await tableOf(file.file, settings.adapter.rank);
   const problem = shapeProblem(tensors, settings.adapter.targetModules);
   if (problem) throw new Error(`${parent.name}: ${problem}; targetModules cannot change once there is a version`);
-  const keys = await generateRoundKeys();
-  const number = await nextNumber(context, record.federation);
+  const keys = isSecure ? undefined : await generateRoundKeys();
+  const number = record.number ?? (await nextNumber(context, record.federation));
+  const identified = { federation: federationId(context, record.federation), round: number };
+  const secure = isSecure && (await securePlan(context, record, settings, { ...identified, roster, tensors }));
   const plan = planSchema.parse({
     ...planOf(settings, { ...parent, byteLength: file.byteLength }),
-    federation: federationId(context, record.federation),
-    round: number,
+    ...identified,
     roundName: record.name,
-    roster: rosterOf(context, settings),
+    roster,
     tensors,
-    sealing: { publicKey: Buffer.from(keys.publicKey).toString("base64") },
-    deadlines: deadlinesFrom(context.now(), termsOf(settings)),
+    ...(keys && { sealing: { publicKey: Buffer.from(keys.publicKey).toString("base64") } }),
+    ...(secure && { secure }),
+    deadlines: deadlinesFrom(context.now(), termsOf(settings), isSecure),
   } satisfies Plan);
   const { signed, planHash } = signPlan(plan, context.planKey);
   const made: RoundPlan = { plan, planHash, signed, parent, publish: settings.publish };
-  await context.journal.commit(planWrites(record.uid, { ...made, privateKey: keys.privateKey }));
+  await context.journal.commit(planWrites(record.uid, { ...made, privateKey: keys?.privateKey }));
   return resultOf(made);
 }
 
 export function termsOf(settings: EffectiveSettings): Terms {
   const { accept, training, aggregation } = deadlinesMs(settings.deadlines);
+  const { minimum } = settings.participants;
   return {
-    minimum: settings.participants.minimum,
+    // A round's override may say less than a cohort needs.
+    minimum: settings.aggregation.privacy === "secure" ? Math.max(minimum, SMALLEST_COHORT) : minimum,
     acceptMs: Math.min(accept, training),
     trainingMs: training,
     aggregationMs: aggregation,
@@ -63,36 +83,50 @@ export function termsOf(settings: EffectiveSettings): Terms {
 }
 
 /** Accept and training both begin with the plan; aggregation begins at the latest when training ends. */
-export function deadlinesFrom(nowMs: number, terms: Terms): Plan["deadlines"] {
+export function deadlinesFrom(nowMs: number, terms: Terms, isSecure: boolean): Plan["deadlines"] {
   const accept = nowMs + terms.acceptMs;
   const training = nowMs + terms.trainingMs;
-  return { accept, training, aggregation: training + terms.aggregationMs };
+  const { shareMs, maskMs, consistencyMs } = stepDeadlines(training, terms.aggregationMs);
+  const steps = isSecure ? { share: shareMs, mask: maskMs, consistency: consistencyMs } : {};
+  return { accept, training, ...steps, aggregation: training + terms.aggregationMs };
 }
 
 function planOf(settings: EffectiveSettings, parent: ActiveVersion) {
-  const { baseModel, adapter, training, aggregation } = settings;
+  const { baseModel, adapter, training } = settings;
   const { rank, alpha, targetModules } = adapter;
+  const { privacy, rule, lora, weighting, exampleCap, clipNorm } = settings.aggregation;
   return {
     schema: 2,
     attempt: 1,
     purpose: "delta",
-    minimum: settings.participants.minimum,
+    minimum: termsOf(settings).minimum,
     baseModel,
     parent: { version: parent.version, digest: parent.adapterDigest, byteLength: parent.byteLength },
     adapter: { rank, alpha, targetModules },
     training,
-    aggregation,
+    aggregation: { privacy, rule, lora, weighting, exampleCap, clipNorm },
   } satisfies Partial<Plan>;
 }
 
-function rosterOf(context: Context, settings: EffectiveSettings): Plan["roster"] {
-  const invited = candidatesOf(settings.participants.selector, context.objects.participants())
-    .filter((candidate) => candidate.enrolled && !candidate.suspended)
+function rosterOf(context: Context, record: RoundRecord, settings: EffectiveSettings): Roster {
+  const isLeftOut = (name: string, identity?: string) => context.leftOut.has(record.federation, name, identity);
+  const invited = candidatesOf(settings.participants.selector, context.objects.participants(), isLeftOut)
+    .filter(canBeInvited)
     .map(({ name }) => ({ participant: name, identity: identityOf(context.objects.participant(name)!)! }))
     .sort((a, b) => compareNames(a.participant, b.participant));
   if (invited.length > 256)
     throw new Error(`${invited.length} Participants match; a round has at most 256: narrow the selector`);
   return invited;
+}
+
+/** Whoever took part in the draw is on the plan: else the plan's draw would not be the one that everybody saw. */
+function drawnRoster(context: Context, draw: Draw): Roster {
+  return draw.members.map(({ name }) => {
+    const participant = context.objects.participant(name);
+    const identity = participant && identityOf(participant);
+    if (!identity) throw new Error(`Participant ${name} was deleted, or enrolled anew, after cohorts were drawn`);
+    return { participant: name, identity };
+  });
 }
 
 async function tableOf(file: string, rank: number): Promise<Plan["tensors"]> {
@@ -111,17 +145,24 @@ async function nextNumber(context: Context, federation: string): Promise<number>
 function resultOf({ plan, planHash }: RoundPlan): Made {
   const specs = plan.tensors.map(({ name, shape }) => ({ name, shape, dtype: "F32" as const }));
   const plaintextBytes = formatHeader(specs).header.byteLength + HEADER_SLACK_BYTES;
-  const { accept, training, aggregation } = plan.deadlines;
+  const { accept, training, share, mask, consistency, aggregation } = plan.deadlines;
+  const secure = plan.secure && { byteLength: vectorLayout(plan).byteLength, cohorts: plan.secure.cohorts };
   return {
     kind: "made",
     number: plan.round,
     hash: Buffer.from(planHash).toString("hex"),
     parentVersion: plan.parent.version,
     parentByteLength: plan.parent.byteLength,
-    uploadLimitBytes: sealedLength(plaintextBytes),
+    uploadLimitBytes: secure?.byteLength ?? sealedLength(plaintextBytes),
     roster: plan.roster.map(({ participant }) => participant),
     minimum: plan.minimum,
     aggregationMs: aggregation - training,
-    deadlines: { acceptMs: accept, trainingMs: training, aggregationMs: aggregation },
+    deadlines: {
+      acceptMs: accept,
+      trainingMs: training,
+      ...(secure && { shareMs: share!, maskMs: mask!, consistencyMs: consistency! }),
+      aggregationMs: aggregation,
+    },
+    ...(secure && { secure }),
   };
 }

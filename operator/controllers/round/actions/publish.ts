@@ -7,6 +7,7 @@ import { PublishFault } from "../../../publish/fault.ts";
 import { formatAdapterConfig } from "../../../publish/peft.ts";
 import { pushAdapter } from "../../../publish/push-adapter.ts";
 import { isTerminal, type RoundRecord } from "../../../round/record.ts";
+import { clipWrites } from "../../clips.ts";
 import type { Context } from "../../context.ts";
 import { repositoryOf } from "../../registry.ts";
 import type { ActiveVersion } from "../../versions.ts";
@@ -59,9 +60,10 @@ export async function publishCandidate(
 async function activateIn(context: Context, workplace: Workplace, record: RoundRecord, active: ActiveVersion) {
   const { version, digest, reference } = active;
   const { desk } = workplace;
+  const clips = await clipWrites(context.journal, record.federation, record.uid);
   const now = desk.get(record.uid);
   if (!now || isTerminal(now)) throw new PublishFault("Refused", "the round had ended before the push did");
   const publish = (open: RoundRecord) => ({ ...open, published: { version, digest, reference } });
-  await desk.update(record.uid, publish, [context.versions.activation(record.federation, active)]);
+  await desk.update(record.uid, publish, [context.versions.activation(record.federation, active), ...clips]);
   context.versions.activated(record.federation, active);
 }

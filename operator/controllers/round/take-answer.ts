@@ -1,0 +1,158 @@
+/**
+ * Takes what agents send for secure aggregation and for a draw: checked, then journalled in one commit with the record, then acknowledged.
+ * Holds: an answer that the protocol refuses leaves no trace but its sender's state, with the fault's name and sentence: Excluded before its
+ *   vector is counted; afterwards the vector stays and only its word is not waited for any more.
+ * Does not: decide when a step ends (operator/round), nor ask for anything (actions/secagg.ts).
+ */
+import { type AnswerStep, applyAnswer } from "../../round/cohorts.ts";
+import { applyCommitment, applyNonce } from "../../round/drawing.ts";
+import type { RoundRecord } from "../../round/record.ts";
+import { applyFault } from "../../round/reports.ts";
+import { commitmentToNonce, type Draw, isCommitment } from "../../secagg/draw.ts";
+import { type SecaggCode, SecaggFault } from "../../secagg/faults.ts";
+import type { ParticipantMessage } from "../../secagg/messages.ts";
+import type { AgentReport } from "../../transport/coordinator.ts";
+import { type TransportCode, TransportFault } from "../../transport/faults.ts";
+import { type Context, federationId } from "../context.ts";
+import { identityOf } from "../selector.ts";
+import type { StepAnswer } from "./cohort-machines.ts";
+import type { Workplace } from "./workplace.ts";
+
+export type StepReport = Extract<AgentReport, { kind: AnswerStep }>;
+export type DrawReport = Extract<AgentReport, { kind: "commit" | "reveal" }>;
+
+export function isStepReport(report: AgentReport): report is StepReport {
+  return ["advertise", "share", "consistency", "unmask"].includes(report.kind);
+}
+
+export function isDrawReport(report: AgentReport): report is DrawReport {
+  return report.kind === "commit" || report.kind === "reveal";
+}
+
+/** @throws TransportFault when it is refused for good; the sender is Excluded by then */
+export async function takeAnswer(
+  context: Context,
+  workplace: Workplace,
+  sender: { uid: string; participant: string },
+  report: StepReport,
+): Promise<void> {
+  const { uid, participant } = sender;
+  await taken(context, workplace, sender, messageOf(report), (now) =>
+    applyAnswer(now, participant, report.kind, context.now()),
+  );
+  const record = workplace.desk.get(uid);
+  if (record) context.log.debug({ round: record.name, participant, step: report.kind }, "answer taken");
+}
+
+/**
+ * @param change  puts the sender into the record; applied in the same moment as the answer is taken
+ * @throws TransportFault as takeAnswer
+ */
+export async function taken(
+  context: Context,
+  workplace: Workplace,
+  { uid, participant }: { uid: string; participant: string },
+  answer: StepAnswer,
+  change: (record: RoundRecord) => RoundRecord,
+): Promise<void> {
+  await guarded(context, workplace, { uid, participant }, (machines, record) => {
+    const write = machines.take(record, participant, answer);
+    // Also when it is known: whoever repeats it is answered when the first one is on disk.
+    return workplace.desk.update(uid, change, [write]);
+  });
+}
+
+/** @throws TransportFault as takeAnswer; otherwise nothing changes */
+export async function checked(
+  context: Context,
+  workplace: Workplace,
+  sender: { uid: string; participant: string },
+  answer: StepAnswer,
+): Promise<void> {
+  await guarded(context, workplace, sender, async (machines, record) =>
+    machines.check(record, sender.participant, answer),
+  );
+}
+
+async function guarded(
+  context: Context,
+  workplace: Workplace,
+  { uid, participant }: { uid: string; participant: string },
+  work: (machines: Awaited<ReturnType<Workplace["machines"]>>, record: RoundRecord) => Promise<unknown>,
+): Promise<void> {
+  const machines = await workplace.machines(uid);
+  const record = workplace.desk.get(uid);
+  if (!record) throw new TransportFault("NotExpected", "there is no such round; it may have been deleted");
+  try {
+    await work(machines, record);
+  } catch (error) {
+    if (!(error instanceof SecaggFault)) throw error;
+    await exclude(context, workplace, { uid, participant }, { reason: error.code, message: error.message });
+    throw new TransportFault(TRANSPORT_CODES[error.code] ?? "MessageInvalid", error.message);
+  }
+}
+
+const TRANSPORT_CODES: Partial<Record<SecaggCode, TransportCode>> = {
+  SignatureInvalid: "SignatureInvalid",
+  NotExpected: "NotExpected",
+  AnswerDiffers: "AnswerDiffers",
+};
+
+export async function exclude(
+  context: Context,
+  { desk }: Pick<Workplace, "desk">,
+  { uid, participant }: { uid: string; participant: string },
+  why: { reason: string; message: string },
+): Promise<void> {
+  context.log.warn({ uid, participant, ...why }, "an answer of secure aggregation was refused");
+  await desk.update(uid, (now) => applyFault(now, participant, why, context.now()));
+}
+
+/** @throws TransportFault when the commitment is not signed, or the nonce is not the one committed to */
+export async function takeDrawAnswer(
+  context: Context,
+  { desk }: Pick<Workplace, "desk">,
+  { uid, participant }: { uid: string; participant: string },
+  report: DrawReport,
+): Promise<void> {
+  const record = desk.get(uid)!;
+  const number = report.body.work!.attempt;
+  const member = record.draw?.members.find(({ name }) => name === participant);
+  // Of an earlier draw, or after it: the next opening says what is wanted now.
+  if (!member || record.draw!.number !== number) return;
+  if (report.kind === "commit") {
+    const { commitment, signature } = report.body;
+    const which: Draw = { federation: federationId(context, record.federation), round: record.number!, number };
+    if (!isCommitment(which, identityBytes(context, participant), commitment, signature))
+      throw new TransportFault("SignatureInvalid", "the commitment is not signed by this participant for this draw");
+    const answer = { number, commitment: base64(commitment), signature: base64(signature) };
+    await desk.update(uid, (now) => applyCommitment(now, participant, answer));
+    return;
+  }
+  const nonce = base64(report.body.nonce);
+  if (base64(commitmentToNonce(report.body.nonce)) !== member.commitment)
+    throw new TransportFault("AnswerDiffers", "the nonce is not the one that this participant committed to");
+  await desk.update(uid, (now) => applyNonce(now, participant, { number, nonce }));
+}
+
+function messageOf(report: StepReport): ParticipantMessage {
+  switch (report.kind) {
+    case "advertise":
+      return { $case: "advertise", value: report.body.advertisement! };
+    case "share":
+      return { $case: "share", value: { ack: report.body.ack, shares: report.body.shares } };
+    case "consistency":
+      return { $case: "consistency", value: { signature: report.body.signature } };
+    case "unmask":
+      return { $case: "unmask", value: { shares: report.body.shares } };
+  }
+}
+
+function identityBytes(context: Context, participant: string): Uint8Array {
+  const found = context.objects.participant(participant);
+  return new Uint8Array(Buffer.from((found && identityOf(found)) ?? "", "base64"));
+}
+
+function base64(bytes: Uint8Array): string {
+  return Buffer.from(bytes).toString("base64");
+}
