@@ -14,7 +14,7 @@ STEPS ?=
 MODEL ?= smollm2
 NAME ?= round
 
-.PHONY: help setup demo demo-down check test test-unit test-trainer test-integration test-e2e bench generate images clusters-up clusters-status clusters-down clean
+.PHONY: help setup demo demo-down check test test-unit test-trainer test-integration test-e2e bench build generate images clusters-up clusters-status clusters-down clean
 
 help: ## show this list
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  \033[1m%-18s\033[0m %s\n", $$1, $$2}' | if [ -t 1 ] && [ -z "$$NO_COLOR" ]; then cat; else sed 's/\x1b\[[0-9;]*m//g'; fi
@@ -61,8 +61,13 @@ bench: ## run a benchmark: make bench NAME=round
 	@scripts/setup clusters
 	@node test/bench/main.ts $(NAME)
 
-generate: ## regenerate CRDs, gRPC code and chart tables; commit the result with its source
+build: ## compile the kernels and bundle the program into dist/
 	@scripts/setup node
+	@npm run --silent build
+
+generate: ## regenerate CRDs, gRPC code, chart tables and WASM kernels; commit the result with its source
+	@scripts/setup node
+	@node scripts/build-kernels.ts
 	@node operator/api/generate/main.ts
 	@cd operator/transport && buf generate
 

@@ -54,15 +54,24 @@ export async function makeMaskedVector(options: MaskingOptions): Promise<MaskedV
   await using file = await open(part, "w", 0o600);
   const nextPiece = new SharedArrayBuffer(Int32Array.BYTES_PER_ELEMENT);
   const data: MaskingData = { layout, deltaFile, dataStart, outFile: part, weight, keys, metrics, nextPiece };
+  const threads = startThreads(data);
+  const stop = () => threads.forEach((thread) => void thread.end(signal?.reason));
+  signal?.addEventListener("abort", stop);
   try {
-    const leaves = await inThreads(data, signal);
-    await file.sync();
+    const leaves = await leavesOf(threads, leafCount(layout.byteLength));
+    // Ending threads and syncing take some 10 ms each.
+    await Promise.all([file.sync(), ...threads.map((thread) => thread.end())]);
+    signal?.throwIfAborted();
     await rename(part, outFile);
     await syncFolder(dirname(outFile));
     return { byteLength: layout.byteLength, leaves, root: merkleRoot(leaves) };
   } catch (error) {
+    // Before the file goes: a thread that still runs would write it.
+    await Promise.all(threads.map((thread) => thread.end()));
     await rm(part, { force: true });
     throw error;
+  } finally {
+    signal?.removeEventListener("abort", stop);
   }
 }
 
@@ -78,23 +87,19 @@ async function dataStartOf(path: string, { tensors }: VectorLayout): Promise<num
   return file.header.dataStart;
 }
 
-async function inThreads(data: MaskingData, signal: AbortSignal | undefined): Promise<Uint8Array[]> {
+function startThreads(data: MaskingData): MaskingThread[] {
   const count = Math.min(availableParallelism(), MOST_THREADS, leafCount(data.layout.byteLength));
-  const threads = Array.from({ length: count }, () => new MaskingThread(data));
-  const stop = () => threads.forEach((thread) => void thread.end(signal?.reason));
-  signal?.addEventListener("abort", stop);
-  try {
-    const done = await Promise.all(threads.map((thread) => thread.answer("pieces")));
-    const last = threads[0]!;
-    last.ask({ do: "tail", tallies: done.map(({ tallies }) => tallies).reduce(together) });
-    const { leaves } = await last.answer("tail");
-    const hashes = new Array<Uint8Array>(leafCount(data.layout.byteLength));
-    for (const { index, hash } of [...done.flatMap((each) => each.leaves), ...leaves]) hashes[index] = hash;
-    return hashes;
-  } finally {
-    signal?.removeEventListener("abort", stop);
-    await Promise.all(threads.map((thread) => thread.end()));
-  }
+  return Array.from({ length: count }, () => new MaskingThread(data));
+}
+
+async function leavesOf(threads: MaskingThread[], count: number): Promise<Uint8Array[]> {
+  const done = await Promise.all(threads.map((thread) => thread.answer("pieces")));
+  const last = threads[0]!;
+  last.ask({ do: "tail", tallies: done.map(({ tallies }) => tallies).reduce(together) });
+  const tail = await last.answer("tail");
+  const hashes = new Array<Uint8Array>(count);
+  for (const { index, hash } of [...done, tail].flatMap(({ leaves }) => leaves)) hashes[index] = hash;
+  return hashes;
 }
 
 /** @returns the first one, to which the second was added */

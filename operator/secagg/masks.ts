@@ -15,6 +15,8 @@ export interface MaskKey {
 }
 
 export const MOST_BYTES_PER_KEY = 2 ** 36;
+/** For tests against its published vectors. */
+export const CIPHER = "aes-256-ctr";
 const COUNTER_BYTES = 16;
 const ZEROS = new Uint8Array(BLOCK_BYTES);
 
@@ -29,7 +31,7 @@ export class Keystream {
     }
     const counter = Buffer.alloc(COUNTER_BYTES);
     counter.writeBigUInt64BE(BigInt(byteOffset / COUNTER_BYTES), 8);
-    this.#cipher = createCipheriv("aes-256-ctr", key, counter);
+    this.#cipher = createCipheriv(CIPHER, key, counter);
   }
 
   /** Writes the next bytes of the keystream. @param target  at most BLOCK_BYTES */
@@ -109,18 +111,6 @@ export function addToSum(sum: Uint8Array, ring: Ring, at: number, piece: Uint8Ar
     kernel.add(ring, PLACES.block, PLACES.other, part.length);
     part.set(kernel.memory.subarray(PLACES.block, PLACES.block + part.length));
   }
-}
-
-/**
- * Cuts a vector for threads: ranges of whole pieces, the last one shorter.
- * @param pieceBytes  a multiple of 16
- */
-export function rangesOf(byteLength: number, pieceBytes: number): ByteRange[] {
-  const ranges: ByteRange[] = [];
-  for (let from = 0; from < byteLength; from += pieceBytes) {
-    ranges.push({ from, to: Math.min(from + pieceBytes, byteLength) });
-  }
-  return ranges;
 }
 
 function checkRange(vector: Uint8Array, ring: Ring, { from, to }: ByteRange): void {
