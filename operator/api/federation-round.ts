@@ -96,7 +96,7 @@ const planStatusSchema = z.object({
     .min(0)
     .optional()
     .describe(
-      "Secure: contributions without which a cohort's sum cannot be opened; where cohorts differ, the highest of theirs.",
+      "Secure: contributions without which the round fails: minimum, or what opens the largest cohort's sum where that is more.",
     ),
   deadlines: z.object({ accept: instant, training: instant, aggregation: instant }),
 });

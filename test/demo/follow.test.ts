@@ -1,21 +1,22 @@
 import { expect, test } from "vitest";
+import type { Condition } from "../../operator/api/conditions.ts";
 import { aggregationStep } from "./follow.ts";
 
-const succeeded = {
-  type: "Succeeded",
-  status: "Unknown" as const,
-  reason: "Aggregating",
-  message: "3 of 4 members have shared their keys",
+const aggregated: Condition = {
+  type: "Aggregated",
+  status: "Unknown",
+  reason: "Masking",
+  message: "masked deltas are being uploaded",
   lastTransitionTime: "2026-01-01T00:00:00Z",
 };
 
-test("while contributions are added, the step is what the operator says it waits for", () => {
-  expect(aggregationStep({ observedGeneration: 1, phase: "Aggregating", conditions: [succeeded] })).toBe(
-    "3 of 4 members have shared their keys",
-  );
+test("while contributions are added, the step is what the operator says", () => {
+  const status = { observedGeneration: 1, phase: "Aggregating" as const, conditions: [aggregated] };
+  expect(aggregationStep(status)).toBe("masked deltas are being uploaded");
 });
 
-test("no other phase has a step, nor has a round whose status has no conditions yet", () => {
-  expect(aggregationStep({ observedGeneration: 1, phase: "Training", conditions: [succeeded] })).toBeUndefined();
-  expect(aggregationStep({ observedGeneration: 1, phase: "Aggregating" })).toBeUndefined();
+test("a round whose candidate is made, and one that has not begun to aggregate, have no step", () => {
+  const made: Condition = { ...aggregated, status: "True", reason: "Aggregated", message: "sha256:00" };
+  expect(aggregationStep({ observedGeneration: 1, phase: "Publishing", conditions: [made] })).toBeUndefined();
+  expect(aggregationStep({ observedGeneration: 1, phase: "Training" })).toBeUndefined();
 });

@@ -3,6 +3,7 @@
  * cluster (the trainer's last log line), because it never leaves there by any other way.
  */
 import { setTimeout as wait } from "node:timers/promises";
+import { AGGREGATED } from "../../operator/api/conditions.ts";
 import { type FederationRound, isTerminal, type ParticipantStatusRow } from "../../operator/api/federation-round.ts";
 import { bold, dim, green, LiveLines, red, say, yellow } from "./progress.ts";
 
@@ -47,10 +48,10 @@ function headline({ metadata, status }: FederationRound): string {
   return `  ${bold(metadata.name ?? "")} ${status.phase ?? "Pending"} ${dim(rest.filter(Boolean).join(" "))}`;
 }
 
-/** Which message of secure aggregation the operator waits for, in its own words; undefined in every other phase. */
-export function aggregationStep({ phase, conditions }: FederationRound["status"]): string | undefined {
-  if (phase !== "Aggregating") return undefined;
-  return conditions?.find(({ type }) => type === "Succeeded")?.message;
+/** What secure aggregation waits for, in the operator's own words; undefined before it has begun and once the candidate is made. */
+export function aggregationStep({ conditions }: FederationRound["status"]): string | undefined {
+  const aggregated = conditions?.find(({ type }) => type === AGGREGATED);
+  return aggregated?.status === "Unknown" ? aggregated.message : undefined;
 }
 
 async function line(follower: Follower, row: ParticipantStatusRow): Promise<string> {
