@@ -49,6 +49,24 @@ agent
     (await import("./cli/agent-local.ts")).evaluate(command.optsWithGlobals()),
   );
 
+const roster = agent
+  .command("roster")
+  .description("whose keys this site masks against, with the fingerprints to compare with the other sites")
+  .option("-o, --output <form>", "text or json", "text")
+  .action(async (_options, command: Command) =>
+    (await import("./cli/agent-roster.ts")).roster(command.optsWithGlobals()),
+  );
+
+roster
+  .command("accept")
+  .description("pin the key that plans have proposed for a participant, once its site has confirmed it")
+  .argument("<participant>", "whose key it is")
+  .requiredOption("--fingerprint <fingerprint>", "SHA256:… as its own site reads it out")
+  .option("--federation <id>", "<trust domain>/<namespace>/<name>, where several have proposed one")
+  .action(async (participant: string, _options, command: Command) =>
+    (await import("./cli/agent-roster.ts")).accept(participant, command.optsWithGlobals()),
+  );
+
 program
   .command("invite")
   .description("make a one-time invitation for a participant's agent")

@@ -5,18 +5,28 @@
  */
 import type { Logger } from "pino";
 import { z } from "zod";
+import type { Plan } from "../round/plan.ts";
 import { trainerJobName } from "../trainer/job.ts";
 import { newTaskToken } from "../trainer/task-server.ts";
 import { TransportFault } from "../transport/faults.ts";
-import type { Cancellation, Signed, Work as WireWork } from "../transport/generated/rondo.v1.ts";
+import type {
+  Cancellation,
+  DrawStep,
+  ProtocolStep,
+  Signed,
+  Work as WireWork,
+} from "../transport/generated/rondo.v1.ts";
 import { publicKeyFromRaw } from "../transport/identity.ts";
 import type { Invitation } from "../transport/invitation.ts";
 import { openPlan, planHashOf, type ReceivedPlan } from "../transport/plan.ts";
 import type { SitePolicy } from "./config.ts";
 import { NotWanted } from "./link.ts";
 import { workOf } from "./operator-link.ts";
-import { judge, type Verdict } from "./policy.ts";
+import { judge, type Seen, type Verdict } from "./policy.ts";
 import { type Assignment, assignmentKey, hasEnded } from "./record.ts";
+import { askedAfterEnd } from "./secagg/after-end.ts";
+import { Draws } from "./secagg/draws.ts";
+import { giveUp, LEDGER_TOO_OLD } from "./secagg/old-ledger.ts";
 import { Work, type WorkDeps } from "./work.ts";
 
 export interface AgentDeps extends WorkDeps {
@@ -31,16 +41,21 @@ export class Agent {
   readonly #log: Logger;
   readonly #works = new Map<string, Work>();
   readonly #runs = new Set<Promise<void>>();
+  readonly #draws: Draws;
   #judging: Promise<void> = Promise.resolve();
   #isStopped = false;
 
   constructor(deps: AgentDeps) {
     this.#deps = deps;
     this.#log = deps.log;
+    const { ledger, link, policy, log, secure } = deps;
+    const { participant } = deps.invitation;
+    this.#draws = new Draws({ ledger, link, policy, log, participant, sign: secure.sign, events: secure.events });
   }
 
   /** Takes up again what the ledger says is not over. */
   async resume(): Promise<void> {
+    await this.#giveUpIfOld();
     for (const assignment of await this.#deps.ledger.assignments()) {
       if (hasEnded(assignment) && assignment.told && assignment.cleaned) continue;
       const plan = await this.#deps.ledger.plan(assignment);
@@ -48,6 +63,22 @@ export class Agent {
       this.#log.info({ round: assignment.roundName, state: assignment.state.kind }, "assignment resumed");
       this.#start(new Work(assignment, plan, this.#deps));
     }
+  }
+
+  /** The identity remembers a masked round that this ledger does not: then nobody knows what was released since. */
+  async #giveUpIfOld(): Promise<void> {
+    const { ledger, secure } = this.#deps;
+    const unknown = await secure.maskedRounds.unknownTo(ledger.sessions);
+    if (unknown.size === 0) return;
+    const federations = [...unknown.keys()].join(", ");
+    this.#log.warn(
+      { federations },
+      "the ledger is older than the identity: sessions of secure aggregation are aborted",
+    );
+    secure.events.warn(undefined, LEDGER_TOO_OLD.reason, `${LEDGER_TOO_OLD.message}: ${federations}`);
+    for (const assignment of await ledger.assignments()) await giveUp(assignment, ledger, this.#now());
+    // Last: until all are given up, the next start has to find the ledger too old again.
+    for (const [federation, round] of unknown) await ledger.sessions.saveForgotten(federation, round);
   }
 
   /** What the operator is told at each connection, so that it can cancel what ended meanwhile. */
@@ -59,6 +90,18 @@ export class Agent {
     return [...this.#works.values()].map(({ assignment }) => assignment).filter((each) => !hasEnded(each));
   }
 
+  /** For the site's people. */
+  status(): Array<{ round: string; state: string; job: string; session: string | null }> {
+    return [...this.#works.values()]
+      .filter(({ assignment }) => !hasEnded(assignment))
+      .map(({ assignment: { roundName, state, job }, session }) => ({
+        round: roundName,
+        state: state.kind,
+        job,
+        session: session?.state ?? null,
+      }));
+  }
+
   /** Jobs that sweep() must leave alone. */
   get jobNames(): string[] {
     return [...this.#works.values()].map(({ assignment }) => assignment.job);
@@ -67,11 +110,8 @@ export class Agent {
   /** A verified plan. @param clockSkewMs  this agent's clock minus the operator's */
   onPlan(signed: Signed, clockSkewMs: number): void {
     if (this.#isStopped) return;
-    this.#judging = this.#judging
-      .then(() => this.#judge(signed, clockSkewMs))
-      .catch((error: unknown) => {
-        this.#log.error({ err: error }, "plan not answered; the operator sends it again at the next connection");
-      });
+    const again = "plan not answered; the operator sends it again at the next connection";
+    this.#inTurn(again, () => this.#judge(signed, clockSkewMs));
   }
 
   onCancelled({ work, reason, message }: Cancellation): void {
@@ -81,6 +121,21 @@ export class Agent {
     this.#judging = this.#judging.then(() => {
       this.#works.get(assignmentKey(work))?.cancel(reason || "Cancelled", message);
     });
+  }
+
+  /** Not signed by the operator: the session believes the peers' signatures and nothing else. */
+  onStep({ work, step }: ProtocolStep): void {
+    if (this.#isStopped || !work || !step || work.purpose !== "delta") return;
+    this.#inTurn("step of secure aggregation not answered", async () => {
+      const running = this.#works.get(assignmentKey(work));
+      if (running && !hasEnded(running.assignment)) running.ask(step);
+      else await askedAfterEnd(work, step, this.#deps);
+    });
+  }
+
+  onDraw(step: DrawStep): void {
+    if (this.#isStopped) return;
+    this.#inTurn("draw not answered; the operator asks again at the next connection", () => this.#draws.on(step));
   }
 
   onConnected(): void {
@@ -99,12 +154,17 @@ export class Agent {
     await Promise.all(this.#runs);
   }
 
+  /** What the operator says is taken in the order in which it was said. */
+  #inTurn(complaint: string, handle: () => Promise<void>): void {
+    this.#judging = this.#judging.then(handle).catch((error: unknown) => this.#log.error({ err: error }, complaint));
+  }
+
   async #judge(signed: Signed, clockSkewMs: number): Promise<void> {
     const { invitation, identity, policy, ledger } = this.#deps;
     const received = this.#open(signed);
     if (!received) return;
     const { plan, planHash } = received;
-    const seen = await ledger.seen(plan);
+    const seen = await this.#seen(plan);
     const nowMs = this.#now();
     const site = { participant: invitation.participant, identity, policy };
     const trainingMs = plan.deadlines.training + clockSkewMs;
@@ -112,16 +172,48 @@ export class Agent {
     if (seen.planHash === hash) return this.#answerAgain(plan);
     const verdict = judge(plan, hash, site, seen, { nowMs, trainingMs });
     const assignment = await this.#assignment(received, verdict, clockSkewMs);
-    this.#log.info({ federation: plan.federation, round: plan.roundName, ...verdict }, "plan judged");
-    if (seen.planHash !== undefined || plan.round <= seen.highestRound) {
+    const { verdict: word, reason, message } = { reason: "", message: "", ...verdict };
+    this.#log.info(
+      { federation: plan.federation, round: plan.roundName, verdict: word, reason, message },
+      "plan judged",
+    );
+    if (seen.planHash !== undefined || plan.round <= Math.max(seen.highestRound, seen.forgottenRound ?? 0)) {
       // The ledger's own refusals leave no trace in it: what it has answered stays answered.
       if (verdict.verdict === "refuse") this.#refuse(assignment, verdict);
       return;
     }
-    await ledger.begin(assignment, signed.body, seen.highestRound);
+    await this.#propose(plan, verdict);
+    const pins = verdict.verdict === "accept" ? (verdict.pin ?? []) : [];
+    await ledger.begin(assignment, signed.body, seen.highestRound, [
+      ...ledger.pins.firstUse(plan.federation, pins, nowMs),
+      ...(await ledger.draws.forget(plan)),
+    ]);
     const work = new Work(assignment, plan, this.#deps);
     if (verdict.verdict === "accept") this.#accept(work);
     this.#start(work);
+  }
+
+  async #seen(plan: Plan): Promise<Seen> {
+    const { ledger } = this.#deps;
+    const number = plan.secure?.draw?.number;
+    const draw = number === undefined ? undefined : await ledger.draws.of({ ...plan, number });
+    const spent = await ledger.sessions.spent({ federation: plan.federation, parent: plan.parent.digest });
+    return {
+      ...(await ledger.seen(plan)),
+      forgottenRound: await ledger.sessions.forgotten(plan.federation),
+      spent: spent.filter((round) => round !== plan.round).length,
+      pins: await ledger.pins.of(plan.federation),
+      ...(draw ? { draw } : {}),
+    };
+  }
+
+  /** Keys that the site's people have to compare: kept for `rondo agent roster`, and said where they look. */
+  async #propose(plan: Plan, verdict: Verdict): Promise<void> {
+    if (verdict.verdict === "accept" || !verdict.proposed) return;
+    const { ledger, secure } = this.#deps;
+    await ledger.pins.propose(plan, verdict.proposed, this.#now());
+    const sentence = `${plan.roundName} of ${plan.federation} was refused: ${verdict.message}`;
+    secure.events.warn(undefined, verdict.reason, sentence);
   }
 
   /** undefined: of a form that this version does not know; refused. */
@@ -188,6 +280,7 @@ export class Agent {
       purpose: plan.purpose,
       participant,
       planHash: Buffer.from(planHash).toString("hex"),
+      ...(plan.aggregation.privacy === "secure" ? { privacy: "secure" } : {}),
       deadlines: {
         acceptMs: local(plan.deadlines.accept, clockSkewMs),
         trainingMs: local(plan.deadlines.training, clockSkewMs),

@@ -5,6 +5,7 @@
  */
 import { type JobObservation, sentence } from "../trainer/observe-job.ts";
 import { type Assignment, type AssignmentState, hasEnded } from "./record.ts";
+import type { SessionProblem, SessionState } from "./secagg/session-record.ts";
 
 export interface Facts {
   nowMs: number;
@@ -16,6 +17,24 @@ export interface Facts {
   cancelled?: { reason: string; message: string };
   /** Why the last try of a step failed, where it may be tried again. */
   problem?: { reason: string; message: string };
+  /** Only in Prepared. */
+  session?: SessionFacts;
+}
+
+/** Where the session of secure aggregation stands, and what this process has done of it. */
+export interface SessionFacts {
+  /** Absent: it has not begun. */
+  state?: SessionState;
+  /** Of ABORTED. */
+  problem?: SessionProblem;
+  /** The state's message, M0, M1, M3 or M4: not yet sent by this process, on its way, journalled by the operator, or refused for good. */
+  message: "unsent" | "sent" | "taken" | "refused";
+  /** The operator's sentence of a message that it refused. */
+  refusal?: { reason: string; message: string };
+  /** The operator holds the whole masked vector, as this process has seen. */
+  isUploaded: boolean;
+  /** The operator has asked something that is not answered yet. */
+  isAsked: boolean;
 }
 
 export type Step =
@@ -29,6 +48,13 @@ export type Step =
   | { do: "seal" }
   /** Upload until the receipt; enter Contributed. */
   | { do: "upload" }
+  /** Delta and clip; enter Prepared. */
+  | { do: "prepare" }
+  /** Of the session: its first row and M0; what the operator asked; the state's message again; the masked vector. */
+  | { do: "advertise" }
+  | { do: "answer" }
+  | { do: "send" }
+  | { do: "uploadMasked" }
   /** Of an ended assignment: delete Job, Secret, files and token; give the operator the last word. */
   | { do: "finish"; clean: boolean; tell: boolean }
   | { do: "nothing" };
@@ -45,7 +71,7 @@ export function decide(assignment: Assignment, facts: Facts): Step {
     const step = { do: "finish", clean: !assignment.cleaned, tell: !assignment.told } as const;
     return step.clean || step.tell ? step : { do: "nothing" };
   }
-  if (facts.cancelled) return { do: "enter", state: { kind: "Cancelled", ...facts.cancelled } };
+  if (facts.cancelled && !isReleased(facts)) return { do: "enter", state: { kind: "Cancelled", ...facts.cancelled } };
   switch (state.kind) {
     case "Accepted":
       if (facts.nowMs < deadlines.acceptMs) return { do: "start" };
@@ -54,14 +80,54 @@ export function decide(assignment: Assignment, facts: Facts): Step {
     case "Training":
       return followJob(assignment, facts);
     case "Trained":
-      return facts.nowMs >= deadlines.aggregationMs ? fail("UploadLate", LATE_UPLOAD) : { do: "seal" };
+      return facts.nowMs >= deadlines.aggregationMs ? fail("UploadLate", LATE_UPLOAD) : afterTraining(assignment);
     case "Sealed":
       return facts.nowMs >= deadlines.aggregationMs ? fail("UploadLate", LATE_UPLOAD) : { do: "upload" };
+    case "Prepared":
+      return followSession(assignment, facts);
     default:
       return { do: "nothing" };
   }
 }
 
+function afterTraining({ privacy }: Assignment): Step {
+  return privacy === "secure" ? { do: "prepare" } : { do: "seal" };
+}
+
+/** Shares are out: whatever comes now, this site is in the sum if there is one. */
+function isReleased({ session }: Facts): boolean {
+  return session?.state === "RELEASED";
+}
+
+function followSession({ deadlines }: Assignment, facts: Facts): Step {
+  const session = facts.session ?? NOT_BEGUN;
+  const isLate = facts.nowMs >= deadlines.aggregationMs;
+  if (session.state === "ABORTED") return { do: "enter", state: { kind: "Failed", ...endOf(session) } };
+  if (session.state === "RELEASED") {
+    const isOver = session.message === "taken" || session.message === "refused" || isLate || facts.cancelled;
+    if (isOver) return { do: "enter", state: { kind: "Contributed" } };
+  }
+  if (isLate) return fail("RoundEnded", LATE_SESSION);
+  if (session.message === "refused") {
+    return fail(
+      session.refusal?.reason ?? "NotExpected",
+      session.refusal?.message ?? "the operator goes on without this site",
+    );
+  }
+  if (session.state === undefined) return { do: "advertise" };
+  if (session.isAsked) return { do: "answer" };
+  if (session.state === "MASKED" && !session.isUploaded) return { do: "uploadMasked" };
+  if (session.state !== "MASKED" && session.message === "unsent") return { do: "send" };
+  return { do: "wait", untilMs: deadlines.aggregationMs };
+}
+
+const NOT_BEGUN: SessionFacts = { message: "unsent", isUploaded: false, isAsked: false };
+
+function endOf({ problem }: SessionFacts): SessionProblem {
+  return problem ?? { reason: "Aborted", message: "the session of secure aggregation was ended", accused: [] };
+}
+
+const LATE_SESSION = "the aggregation deadline passed before the operator had opened the sum";
 const LATE_START = "the accept deadline passed before the trainer's Job could be created";
 const LATE_UPLOAD = "the aggregation deadline passed before the operator had the contribution";
 
@@ -128,6 +194,7 @@ export function report(
   assignment: Assignment,
   job: JobObservation | undefined,
   progress: { step: number; steps: number },
+  session?: SessionFacts,
 ): TrainerReport | undefined {
   const all = { reason: "", message: "", ...progress };
   // A trainer tells its progress once a second, so the last step it told of need not be its last one.
@@ -146,6 +213,9 @@ export function report(
       return { ...done, state: "Trained" };
     case "Sealed":
       return { ...done, state: "Sharing" };
+    case "Prepared":
+      // Sharing begins when keys are known to the others: M1 is what it shares first.
+      return { ...done, state: session?.state && session.state !== "ADVERTISED" ? "Sharing" : "Trained" };
     default:
       return undefined;
   }

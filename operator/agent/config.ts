@@ -10,6 +10,29 @@ import type { PodTemplate } from "../trainer/job.ts";
 const address = z.string().regex(/^(\[[0-9a-fA-F:]+\]|[^:\s]+):[0-9]{1,5}$/, 'is not "host:port"');
 const pattern = z.string().min(1).max(512);
 
+/** Whose keys this site masks against (secure-aggregation.md §1); unused in trusted rounds. */
+const trustSchema = z
+  .strictObject({
+    /** `firstUse` holds only if the operator was honest at first contact; `pinned`: only keys that this file lists. */
+    mode: z.enum(["firstUse", "pinned"]).default("firstUse"),
+    roster: z
+      .array(
+        z.strictObject({
+          federation: pattern.default("*"),
+          participant: z.string().min(1).max(63),
+          /** Ed25519 public key, 32 bytes. */
+          identity: z.string().regex(/^[A-Za-z0-9+/]{43}=$/, "is not 32 bytes in base64"),
+        }),
+      )
+      .max(10_000)
+      .default([]),
+  })
+  .refine(({ mode, roster }) => mode !== "pinned" || roster.length > 0, {
+    path: ["roster"],
+    message: "lists nobody, and mode pinned masks against nobody else",
+  });
+export type Trust = z.infer<typeof trustSchema>;
+
 export const policySchema = z.strictObject({
   /** Identities `<trust domain>/<namespace>/<Federation name>`; `*` stands for any characters. */
   federations: z.array(pattern).min(1),
@@ -18,7 +41,18 @@ export const policySchema = z.strictObject({
   /** Base models by name; `*` stands for any characters. */
   baseModels: z.array(pattern).min(1).default(["*"]),
   /** `secure`: the operator learns sums only; `trusted`: it may see this site's delta (sealed on the way, open at the operator). */
-  privacy: z.array(z.enum(["secure", "trusted"])).min(1),
+  privacy: z
+    .array(z.enum(["secure", "trusted"]))
+    .min(1)
+    .default(["secure"]),
+  /**
+   * The smallest cohort whose sum may hold this site's delta, this site counted. What a site can count on against collusion is the column
+   * of secure-aggregation.md §4 for this number: 5 withstands two colluding members, 3 withstands one.
+   */
+  minCohort: z.int().min(3).max(128).default(5),
+  /** Rounds from one parent whose sums may hold this site's delta: their difference tells what changed between them. */
+  releasesPerParent: z.int().min(1).max(1000).default(3),
+  trust: trustSchema.prefault({}),
   /** The smallest number of invited participants, this one counted. */
   minParticipants: z.int().min(1).max(256).default(2),
   gpus: z.strictObject({ max: z.int().min(0).max(64) }),

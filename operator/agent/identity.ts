@@ -3,7 +3,7 @@
  * Holds: an identity that exists is never replaced; of two agents that start at once, one makes it and both use it.
  * Does not: enrol it (transport/client.ts). The site may seal the Secret into its own backup; whoever has it is this participant.
  */
-import type { KeyObject } from "node:crypto";
+import { type KeyObject, sign } from "node:crypto";
 import type { KubeClient } from "../kube/client.ts";
 import { isKubeFault } from "../kube/faults.ts";
 import { SECRETS, type Secret } from "../kube/resources.ts";
@@ -37,6 +37,18 @@ export async function loadIdentity(
     if (!other) throw error;
     return identityOf(other, at);
   }
+}
+
+const SIGNED_PREFIX = Buffer.from("rondo/");
+
+/** Ed25519 by this identity, over nothing but what begins with `rondo/` (secure-aggregation.md §1). @throws RangeError for anything else */
+export function signer(privateKey: KeyObject): (bytes: Uint8Array) => Uint8Array {
+  return (bytes) => {
+    if (Buffer.compare(SIGNED_PREFIX, bytes.subarray(0, SIGNED_PREFIX.length)) !== 0) {
+      throw new RangeError("the identity signs only what begins with rondo/");
+    }
+    return new Uint8Array(sign(null, bytes, privateKey));
+  };
 }
 
 /** A Secret that a person or a chart made empty; its resourceVersion keeps a second agent from overwriting the first one's key. */

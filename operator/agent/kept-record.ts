@@ -3,6 +3,7 @@
  * Holds: changes go one after the other; what `current` says is on disk; a change that was decided on an older record does not happen.
  */
 import type { Logger } from "pino";
+import type { Write } from "../journal/journal.ts";
 import type { Ledger } from "./ledger.ts";
 import type { AgentMetrics } from "./metrics.ts";
 import { type Assignment, hasEnded } from "./record.ts";
@@ -29,18 +30,22 @@ export class KeptRecord {
   }
 
   /** Only if the record is still the one that this was decided on. */
-  async replace(decidedOn: Assignment, next: Assignment): Promise<void> {
-    await this.change((current) => (current === decidedOn ? next : undefined));
+  replace(decidedOn: Assignment, next: Assignment, more: readonly Write[] = []): Promise<boolean> {
+    return this.change((current) => (current === decidedOn ? next : undefined), more);
   }
 
-  /** Resolves when the ledger has it. @returns false when there was nothing to change */
-  change(next: (current: Assignment) => Assignment | undefined): Promise<boolean> {
-    const changed = this.#changes.then(() => this.#change(next(this.#current)));
+  /**
+   * Resolves when the ledger has it.
+   * @param more  committed with the change
+   * @returns false when there was nothing to change
+   */
+  change(next: (current: Assignment) => Assignment | undefined, more: readonly Write[] = []): Promise<boolean> {
+    const changed = this.#changes.then(() => this.#change(next(this.#current), more));
     this.#changes = changed.catch(() => undefined);
     return changed;
   }
 
-  async #change(after: Assignment | undefined): Promise<boolean> {
+  async #change(after: Assignment | undefined, more: readonly Write[]): Promise<boolean> {
     if (!after) return false;
     const before = this.#current;
     const moved = after.state !== before.state;
@@ -50,7 +55,7 @@ export class KeptRecord {
       // The operator said it: it need not be told.
       ...(moved && after.state.kind === "Cancelled" ? { told: true } : {}),
     };
-    await this.#deps.ledger.save(next);
+    await this.#deps.ledger.save(next, more);
     this.#current = next;
     if (!moved) return true;
     this.#deps.log.info(next.state, "assignment moved on");

@@ -1,5 +1,6 @@
 /**
- * What this agent has promised and done, on its journal: plans answered, one assignment per round and attempt, results.
+ * What this agent has promised and done, on its journal: plans answered, one assignment per round and attempt, results; and beside them its
+ * sessions of secure aggregation, pinned keys and draws.
  * Specified: protocol.md ("its ledger"), secure-aggregation.md §6.4 (round numbers only rise).
  * Holds: a method that resolves has its writes on disk; the first plan of a round and attempt is the only one (insert, never replaced).
  * Does not: decide (policy.ts, assignment.ts).
@@ -7,8 +8,11 @@
 import { randomInt } from "node:crypto";
 import { type Journal, JournalFault, type Write } from "../journal/journal.ts";
 import { type Plan, planSchema } from "../round/plan.ts";
-import type { Seen } from "./policy.ts";
+import { PinLedger } from "./pin-ledger.ts";
 import { type Assignment, assignmentKey, assignmentSchema, hasEnded } from "./record.ts";
+import { DrawLedger } from "./secagg/draw-ledger.ts";
+import { SessionLedger } from "./secagg/session-ledger.ts";
+import type { Store } from "./store.ts";
 
 /** Of one federation; older ones that have ended are forgotten, but for the highest round number. */
 const KEPT_ASSIGNMENTS = 200;
@@ -16,13 +20,32 @@ const SPACE = { assignments: "assignments", plans: "plans", rounds: "highest-rou
 /** Exact in JSON and in every reader of it. */
 const SEED_LIMIT = 2 ** 48 - 1;
 
+/** What was answered of a federation, for judgement. */
+export interface Answered {
+  /** Highest round number whose plan this agent has answered; 0: none. */
+  highestRound: number;
+  /** Hash of the plan already answered for this very round and attempt, hex. */
+  planHash?: string;
+}
+
 export class Ledger {
   readonly #journal: Journal;
+  readonly sessions: SessionLedger;
+  readonly pins: PinLedger;
+  readonly draws: DrawLedger;
 
   #broken: string | undefined;
 
   constructor(journal: Journal) {
     this.#journal = journal;
+    const store: Store = {
+      get: (space, key) => journal.get(space, key),
+      entries: (space, prefix) => journal.entries(space, prefix),
+      commit: (writes) => this.#commit(writes),
+    };
+    this.sessions = new SessionLedger(store);
+    this.pins = new PinLedger(store);
+    this.draws = new DrawLedger(store);
   }
 
   /** Why nothing can be written any more, where a new process may help; a full disk is waited out. */
@@ -30,7 +53,7 @@ export class Ledger {
     return this.#broken;
   }
 
-  async seen(work: { federation: string; round: number; attempt: number }): Promise<Seen> {
+  async seen(work: { federation: string; round: number; attempt: number }): Promise<Answered> {
     const highest = await this.#journal.get(SPACE.rounds, work.federation);
     const assignment = await this.assignment(work);
     return {
@@ -49,21 +72,32 @@ export class Ledger {
     return seed;
   }
 
-  /** A plan's answer, with the plan: durable before it is given. @throws JournalFault "Exists" when this round and attempt has one already */
-  async begin(assignment: Assignment, planBytes: Uint8Array, highestRound: number): Promise<void> {
+  /**
+   * A plan's answer, with the plan and what comes of it: durable before it is given.
+   * @throws JournalFault "Exists" when this round and attempt has one already
+   */
+  async begin(
+    assignment: Assignment,
+    planBytes: Uint8Array,
+    highestRound: number,
+    more: readonly Write[] = [],
+  ): Promise<void> {
     const key = assignmentKey(assignment);
     const round = Math.max(assignment.round, highestRound);
     await this.#commit([
       { insert: { space: SPACE.assignments, key, value: encode(assignment) } },
       { put: { space: SPACE.plans, key, value: planBytes } },
       { put: { space: SPACE.rounds, key: assignment.federation, value: bytes(String(round)) } },
+      ...more,
     ]);
     await this.#forget(assignment.federation);
   }
 
-  async save(assignment: Assignment): Promise<void> {
+  /** @param more  committed with it */
+  async save(assignment: Assignment, more: readonly Write[] = []): Promise<void> {
     await this.#commit([
       { put: { space: SPACE.assignments, key: assignmentKey(assignment), value: encode(assignment) } },
+      ...more,
     ]);
   }
 
@@ -100,11 +134,12 @@ export class Ledger {
     if (old.length === 0) return;
     await this.#commit(
       old.flatMap(({ key, value }): Write[] => {
-        const { round } = decode(value);
+        const assignment = decode(value);
         return [
           { remove: { space: SPACE.assignments, key } },
           { remove: { space: SPACE.plans, key } },
-          { remove: { space: SPACE.seeds, key: `${federation}#${round}` } },
+          { remove: { space: SPACE.seeds, key: `${federation}#${assignment.round}` } },
+          ...this.sessions.forget(assignment),
         ];
       }),
     );

@@ -2,6 +2,7 @@
  * What an assignment asks of the connection to the operator. Implemented over transport/client.ts (operator.ts); the tests of the state
  * machine stand in for the far side.
  */
+import type { ParticipantMessage } from "../secagg/messages.ts";
 import type { TrainerReport } from "./assignment.ts";
 import type { Assignment } from "./record.ts";
 
@@ -16,11 +17,35 @@ export interface OperatorLink {
   /** Into `file`, verified by its digest and synced; what is there already is not fetched again. @throws OperatorFault when there is no such adapter for this site */
   fetchAdapter(adapter: AdapterRequest): Promise<void>;
   /** Resolves with the operator's signed receipt checked. @throws OperatorFault when it will never take this upload */
-  upload(assignment: Assignment, file: string, signal: AbortSignal): Promise<void>;
+  upload(assignment: Assignment, upload: Upload): Promise<void>;
+  /**
+   * A message of secure aggregation.
+   * @param signal  withdraws it: the session may not say it any more
+   * @throws OperatorFault when the operator will never take it
+   */
+  say(assignment: Assignment, message: ParticipantMessage, signal: AbortSignal): Promise<void>;
+  /** This site's commitment in a draw of cohorts, and its nonce. @throws OperatorFault as above */
+  commit(draw: NamedDraw, commitment: Uint8Array, signature: Uint8Array): Promise<void>;
+  reveal(draw: NamedDraw, nonce: Uint8Array): Promise<void>;
+}
+
+export interface Upload {
+  file: string;
+  signal: AbortSignal;
+  /** Of a masked vector, 64 bytes; and the root that it signs, which the file must still have. */
+  input?: { signature: Uint8Array; root: Uint8Array };
 }
 
 /** What names an answer; an assignment is one. */
 export type NamedWork = Pick<Assignment, "federation" | "round" | "attempt" | "purpose" | "participant" | "planHash">;
+
+export interface NamedDraw {
+  federation: string;
+  round: number;
+  /** From 1. */
+  number: number;
+  participant: string;
+}
 
 export interface FailureReport {
   reason: string;

@@ -9,19 +9,25 @@ import { z } from "zod";
 import type { HeldOut } from "../trainer/task.ts";
 import { EvaluationFault, type EvaluationRequest } from "./evaluation.ts";
 import type { RoundResult } from "./results.ts";
+import type { AcceptRequest, RosterView } from "./roster.ts";
 
 export interface AgentStatus {
   participant: string;
   /** Ed25519 public key, base64: to be compared with other sites. */
   identity: string;
+  /** Its fingerprint, as `rondo agent roster` shows keys. */
+  fingerprint: string;
   connected: boolean;
-  open: Array<{ round: string; state: string; job: string }>;
+  /** `session`: the state of its session of secure aggregation, from ADVERTISED on. */
+  open: Array<{ round: string; state: string; job: string; session: string | null }>;
 }
 
 export interface LocalHandlers {
   status(): AgentStatus;
   results(): Promise<RoundResult[]>;
   evaluate(request: EvaluationRequest): Promise<HeldOut>;
+  roster(): Promise<RosterView>;
+  acceptKey(request: AcceptRequest): Promise<object>;
 }
 
 const digest = z.string().regex(/^sha256:[0-9a-f]{64}$/, "is not sha256:<64 hex digits>");
@@ -29,6 +35,11 @@ const evaluationSchema = z.strictObject({
   federation: z.string().max(400).optional(),
   candidate: digest,
   parent: digest.optional(),
+});
+const acceptSchema = z.strictObject({
+  participant: z.string().min(1).max(63),
+  federation: z.string().max(400).optional(),
+  fingerprint: z.string().regex(/^SHA256:[A-Za-z0-9+/]{43}$/, "is not SHA256:<43 characters>"),
 });
 const BODY_LIMIT_BYTES = 4096;
 
@@ -67,6 +78,10 @@ async function answer(incoming: IncomingMessage, response: ServerResponse, handl
         return void reply(200, await handlers.results());
       case "POST /v1/evaluate":
         return void reply(200, await handlers.evaluate(evaluationSchema.parse(JSON.parse(await bodyOf(incoming)))));
+      case "GET /v1/roster":
+        return void reply(200, await handlers.roster());
+      case "POST /v1/roster/accept":
+        return void reply(200, await handlers.acceptKey(acceptSchema.parse(JSON.parse(await bodyOf(incoming)))));
       default:
         return void reply(404, { reason: "NotFound", message: "there is no such call" });
     }

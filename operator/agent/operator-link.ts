@@ -2,6 +2,8 @@
  * The agent's link over transport/client.ts: assignments in, protocol messages out.
  * Holds: what the operator refuses for good is not said again; every sentence that leaves is one line of at most 256 characters.
  */
+import { merkleRoot } from "../journal/merkle.ts";
+import type { ParticipantMessage, RevealedShare } from "../secagg/messages.ts";
 import { sentence } from "../trainer/observe-job.ts";
 import type { CoordinatorClient } from "../transport/client.ts";
 import { TransportFault } from "../transport/faults.ts";
@@ -11,10 +13,12 @@ import type { TrainerReport } from "./assignment.ts";
 import {
   type AdapterRequest,
   type FailureReport,
+  type NamedDraw,
   type NamedWork,
   NotWanted,
   OperatorFault,
   type OperatorLink,
+  type Upload,
 } from "./link.ts";
 import type { Assignment } from "./record.ts";
 
@@ -41,7 +45,7 @@ export class ClientLink implements OperatorLink {
 
   async fail(assignment: Assignment, failure: FailureReport): Promise<void> {
     await this.#client
-      .send("fail", { work: workOf(assignment, "fail"), ...said(failure), accused: failure.accused ?? [] })
+      .send("fail", { work: workOf(assignment, "fail"), ...said(failure), accused: [...(failure.accused ?? [])] })
       .catch(dropFinal);
   }
 
@@ -61,23 +65,57 @@ export class ClientLink implements OperatorLink {
 
   async fetchAdapter({ federation, digest, byteLength, file, signal }: AdapterRequest): Promise<void> {
     const raw = Buffer.from(digest.replace("sha256:", ""), "hex");
-    try {
-      await this.#client.download(raw, file, { federation, expectedBytes: byteLength, signal });
-    } catch (error) {
-      if (isFinal(error)) throw new OperatorFault(error.code, error.message);
-      throw error;
+    await orFault(this.#client.download(raw, file, { federation, expectedBytes: byteLength, signal }));
+  }
+
+  async upload(assignment: Assignment, { file, signal, input }: Upload): Promise<void> {
+    const work = workOf(assignment, "upload");
+    const manifest = await manifestOf(file, work, planHashOf(assignment), input?.signature);
+    if (input && !Buffer.from(merkleRoot(manifest.leaves)).equals(input.root)) {
+      throw new OperatorFault("FileChanged", "the masked vector on this site's disk is not the one that was signed");
+    }
+    await orFault(this.#client.upload(manifest, file, { signal }));
+  }
+
+  async say(assignment: Assignment, message: ParticipantMessage, signal: AbortSignal): Promise<void> {
+    const work = workOf(assignment, message.$case);
+    switch (message.$case) {
+      case "advertise": {
+        const body = { work, planHash: planHashOf(assignment), advertisement: message.value };
+        return orFault(this.#client.send("advertise", body, { signal }));
+      }
+      case "share":
+        return orFault(this.#client.send("share", { work, ...message.value }, { signal }));
+      case "consistency":
+        return orFault(this.#client.send("consistency", { work, ...message.value }, { signal }));
+      case "unmask":
+        return orFault(this.#client.send("unmask", { work, shares: message.value.shares.map(oneOf) }, { signal }));
     }
   }
 
-  async upload(assignment: Assignment, file: string, signal: AbortSignal): Promise<void> {
-    const manifest = await manifestOf(file, workOf(assignment, "upload"), planHashOf(assignment));
-    try {
-      await this.#client.upload(manifest, file, { signal });
-    } catch (error) {
-      if (isFinal(error)) throw new OperatorFault(error.code, error.message);
-      throw error;
-    }
+  async commit(draw: NamedDraw, commitment: Uint8Array, signature: Uint8Array): Promise<void> {
+    await orFault(this.#client.send("commit", { work: drawOf(draw, "commit"), commitment, signature }));
   }
+
+  async reveal(draw: NamedDraw, nonce: Uint8Array): Promise<void> {
+    await orFault(this.#client.send("reveal", { work: drawOf(draw, "reveal"), nonce }));
+  }
+}
+
+async function orFault(doing: Promise<unknown>): Promise<void> {
+  try {
+    await doing;
+  } catch (error) {
+    if (isFinal(error)) throw new OperatorFault(error.code, error.message);
+    throw error;
+  }
+}
+
+/** The wire's type has the field even where it is empty. */
+const oneOf = ({ index, share }: RevealedShare) => ({ index, share });
+
+function drawOf({ federation, round, number, participant }: NamedDraw, step: string): Work {
+  return { federation, round, attempt: number, purpose: "draw", participant, step };
 }
 
 export function workOf(of: NamedWork, step: string): Work {

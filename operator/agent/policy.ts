@@ -5,21 +5,37 @@
  */
 import type { Plan } from "../round/plan.ts";
 import type { SitePolicy } from "./config.ts";
+import type { Answered } from "./ledger.ts";
+import { matchesAny } from "./patterns.ts";
+import type { DrawRow } from "./secagg/draw-ledger.ts";
+import { judgeSecurePlan } from "./secagg/secure-plan.ts";
+import { parentReused } from "./secagg/session-ledger.ts";
+import { judgeTrust, type Pins, type RosterKey } from "./trust.ts";
 
-export type Verdict = { verdict: "accept" } | Refusal;
+export type Verdict = Acceptance | Refusal;
+export interface Acceptance {
+  verdict: "accept";
+  /** Keys to pin with the answer: this is the federation's first secure plan. */
+  pin?: RosterKey[];
+}
 export interface Refusal {
   verdict: "refuse";
   /** CamelCase; reaches the round's status. */
   reason: string;
   message: string;
+  /** Keys that the site's people may accept. */
+  proposed?: RosterKey[];
 }
 
 /** What the ledger knows of the plan's federation. */
-export interface Seen {
-  /** Highest round number whose plan this agent has answered; 0: none. */
-  highestRound: number;
-  /** Hash of the plan already answered for this very round and attempt, hex. */
-  planHash?: string;
+export interface Seen extends Answered {
+  /** Rounds up to this one were worked on under a ledger that is gone (secure-aggregation.md §6.5). */
+  forgottenRound?: number;
+  /** Rounds from the plan's parent whose sums may hold this site's delta, this one not counted. */
+  spent?: number;
+  pins?: Pins;
+  /** This agent's part in the draw that the plan names. */
+  draw?: DrawRow;
 }
 
 export interface Site {
@@ -46,8 +62,29 @@ export function judge(
     judgePlan(plan, site) ??
     (time.nowMs >= time.trainingMs
       ? refuse("DeadlinePassed", "the training deadline had passed when the plan arrived")
-      : { verdict: "accept" })
+      : undefined) ??
+    (plan.aggregation.privacy === "secure" ? judgeSecure(plan, site, seen) : judgeTrusted(plan)) ?? {
+      verdict: "accept",
+    }
   );
+}
+
+/** Trust comes last: keys are proposed to the site's people only by a plan that is otherwise in order. */
+function judgeSecure(plan: Plan, { participant, policy }: Site, seen: Seen): Verdict | undefined {
+  const { minCohort, releasesPerParent, trust } = policy;
+  const fault = judgeSecurePlan(plan, { participant, minCohort, draw: seen.draw });
+  if (fault) return refuse(fault.reason, fault.message);
+  if ((seen.spent ?? 0) >= releasesPerParent) return refuse("ParentReused", parentReused(releasesPerParent));
+  const trusted = judgeTrust(plan, participant, trust, seen.pins ?? new Map());
+  if (trusted.verdict === "pin") return { verdict: "accept", pin: trusted.keys };
+  if (trusted.verdict === "trusted") return undefined;
+  return { ...refuse(trusted.reason, trusted.message), proposed: trusted.proposed };
+}
+
+function judgeTrusted(plan: Plan): Refusal | undefined {
+  return plan.sealing && !plan.secure
+    ? undefined
+    : refuse("PlanMalformed", "a trusted round has a key to seal for and no cohorts");
 }
 
 function judgeLedger(plan: Plan, planHash: string, seen: Seen): Refusal | undefined {
@@ -55,6 +92,13 @@ function judgeLedger(plan: Plan, planHash: string, seen: Seen): Refusal | undefi
     return refuse(
       "PlanChanged",
       `a different plan for round ${plan.round}, attempt ${plan.attempt} was answered before`,
+    );
+  }
+  const forgotten = seen.forgottenRound ?? 0;
+  if (seen.planHash === undefined && plan.round <= forgotten) {
+    return refuse(
+      "LedgerTooOld",
+      `this site's identity has masked in round ${forgotten}, of which its ledger knows nothing; it takes part from round ${forgotten + 1} on`,
     );
   }
   if (seen.planHash === undefined && plan.round <= seen.highestRound) {
@@ -124,25 +168,4 @@ function compareBytes(a: string, b: string): number {
 
 function refuse(reason: string, message: string): Refusal {
   return { verdict: "refuse", reason, message: message.length > 256 ? `${message.slice(0, 255)}…` : message };
-}
-
-/** `*` in a pattern stands for any characters, also none; everything else for itself. */
-export function matchesAny(patterns: readonly string[], text: string): boolean {
-  return patterns.some((pattern) => matches(pattern, text));
-}
-
-/** Not a regular expression: a site's pattern must not be able to hang its agent. */
-function matches(pattern: string, text: string): boolean {
-  const [head = "", ...rest] = pattern.split("*");
-  if (rest.length === 0) return pattern === text;
-  const tail = rest.pop() ?? "";
-  if (!text.startsWith(head) || text.length < head.length + tail.length || !text.endsWith(tail)) return false;
-  let at = head.length;
-  const end = text.length - tail.length;
-  for (const part of rest) {
-    const found = text.indexOf(part, at);
-    if (found < 0 || found + part.length > end) return false;
-    at = found + part.length;
-  }
-  return at <= end;
 }

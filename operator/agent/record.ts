@@ -7,14 +7,19 @@ import { resultSchema } from "../trainer/task.ts";
 
 const instant = z.int().min(0);
 const reasoned = { reason: z.string(), message: z.string() };
+/** Of a session of secure aggregation: participants whose doing the end is. */
+const accused = z.array(z.string()).optional();
 
 /**
- * Accepted → JobCreated → Training → Trained → Sealed → Contributed; from any of the first five to Failed or Cancelled. Refused is an end of its own.
+ * Accepted → JobCreated → Training → Trained → Sealed or Prepared → Contributed; from any of these but the last to Failed or Cancelled. Refused
+ * is an end of its own.
  * - Accepted: the plan is durable and may be answered; no Job yet.
  * - JobCreated: the Job was created and has not been seen running.
  * - Training: it was; the accept deadline has nothing more to say.
  * - Trained: the trained adapter is on disk and the trainer was told so; it will not be trained again.
- * - Sealed: the file to upload is on disk; from here on exactly these bytes are uploaded.
+ * - Sealed (trusted rounds): the file to upload is on disk; from here on exactly these bytes are uploaded.
+ * - Prepared (secure rounds): the delta is on disk; the rest is its session's (secagg/session-record.ts), and a session that is RELEASED or
+ *   ABORTED ends the assignment.
  */
 export const assignmentStateSchema = z.discriminatedUnion("kind", [
   z.strictObject({ kind: z.literal("Accepted") }),
@@ -22,9 +27,10 @@ export const assignmentStateSchema = z.discriminatedUnion("kind", [
   z.strictObject({ kind: z.literal("Training") }),
   z.strictObject({ kind: z.literal("Trained") }),
   z.strictObject({ kind: z.literal("Sealed"), byteLength: z.int().min(1), root: z.string() }),
+  z.strictObject({ kind: z.literal("Prepared") }),
   z.strictObject({ kind: z.literal("Contributed") }),
   z.strictObject({ kind: z.literal("Refused"), ...reasoned }),
-  z.strictObject({ kind: z.literal("Failed"), ...reasoned }),
+  z.strictObject({ kind: z.literal("Failed"), ...reasoned, accused }),
   z.strictObject({ kind: z.literal("Cancelled"), ...reasoned }),
 ]);
 export type AssignmentState = z.infer<typeof assignmentStateSchema>;
@@ -39,6 +45,8 @@ export const assignmentSchema = z.strictObject({
   participant: z.string(),
   /** SHA-256 of the plan's bytes, hex. */
   planHash: z.string(),
+  /** Absent: trusted. */
+  privacy: z.literal("secure").optional(),
   /** By this agent's clock: its time of receipt + (deadline − sent). */
   deadlines: z.strictObject({ acceptMs: instant, trainingMs: instant, aggregationMs: instant }),
   receivedMs: instant,

@@ -2,7 +2,9 @@
  * What the site's own people may read of their agent: each round's end and this site's losses. It never leaves the cluster by itself.
  */
 import type { HeldOut } from "../trainer/task.ts";
+import type { Ledger } from "./ledger.ts";
 import type { Assignment } from "./record.ts";
+import type { SessionProblem } from "./secagg/session-record.ts";
 
 export interface RoundResult {
   federation: string;
@@ -17,11 +19,18 @@ export interface RoundResult {
   examples: number | null;
   trainLoss: number | null;
   seconds: number | null;
+  /** Of secure aggregation: where it stands or how it ended, why it was aborted, and what was asked after its end; null: none was begun. */
+  session: { state: string; since: string; problem: SessionProblem | null; refused: SessionProblem | null } | null;
 }
 
 /** In the order of the ledger: by federation, then by round. */
-export function roundResults(assignments: readonly Assignment[]): RoundResult[] {
-  return assignments.map((each) => ({
+export async function roundResults(ledger: Pick<Ledger, "assignments" | "sessions">): Promise<RoundResult[]> {
+  return Promise.all((await ledger.assignments()).map((each) => resultOf(ledger, each)));
+}
+
+async function resultOf({ sessions }: Pick<Ledger, "sessions">, each: Assignment): Promise<RoundResult> {
+  const row = await sessions.row(each);
+  return {
     federation: each.federation,
     round: each.round,
     name: each.roundName,
@@ -34,5 +43,13 @@ export function roundResults(assignments: readonly Assignment[]): RoundResult[] 
     examples: each.result?.examples ?? null,
     trainLoss: each.result?.trainLoss ?? null,
     seconds: each.result?.seconds ?? null,
-  }));
+    session: row
+      ? {
+          state: row.state,
+          since: new Date(row.sinceMs).toISOString(),
+          problem: row.problem ?? null,
+          refused: row.refused ?? null,
+        }
+      : null,
+  };
 }

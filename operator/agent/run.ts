@@ -25,13 +25,18 @@ import { type Invitation, invitationSchema } from "../transport/invitation.ts";
 import { Agent } from "./agent.ts";
 import type { AgentConfig } from "./config.ts";
 import { Evaluator } from "./evaluation.ts";
-import { loadIdentity } from "./identity.ts";
+import { loadIdentity, signer } from "./identity.ts";
 import { ClusterJobs } from "./jobs.ts";
 import { Ledger } from "./ledger.ts";
 import { adminSocket, serveLocal } from "./local.ts";
+import { makeMaskedVector } from "./masking.ts";
 import { agentMetrics } from "./metrics.ts";
 import { ClientLink } from "./operator-link.ts";
 import { roundResults } from "./results.ts";
+import { acceptKey, rosterView } from "./roster.ts";
+import { MaskedRounds } from "./secagg/masked-rounds.ts";
+import { ClusterEvents } from "./site-events.ts";
+import { fingerprintOf } from "./trust.ts";
 
 /** A stranger Job can only come from a crash between two writes or a lost volume: rare, so looked for rarely. */
 const SWEEP_MS = 10 * 60_000;
@@ -129,6 +134,8 @@ export async function startAgent(config: AgentConfig, parts: AgentParts): Promis
       handlers: {
         plan: (signed, clockSkewMs) => agent.onPlan(signed, clockSkewMs),
         cancelled: (cancellation) => agent.onCancelled(cancellation),
+        step: (step) => agent.onStep(step),
+        draw: (step) => agent.onDraw(step),
         connected() {
           log.info({ endpoint: invitation.endpoint }, "connected to the operator");
           ownMetrics.connected(true);
@@ -142,6 +149,8 @@ export async function startAgent(config: AgentConfig, parts: AgentParts): Promis
     },
   );
   const link = new ClientLink(client);
+  const events = new ClusterEvents({ recorder, namespace, service: service.owner });
+  const maskedRounds = await MaskedRounds.load(kube, { namespace, name: config.identitySecret });
   const shared = {
     ledger,
     link,
@@ -155,6 +164,13 @@ export async function startAgent(config: AgentConfig, parts: AgentParts): Promis
   const agent: Agent = new Agent({
     ...shared,
     shareTrainerErrors: config.policy.shareTrainerErrors,
+    secure: {
+      maskedRounds,
+      mask: makeMaskedVector,
+      sign: signer(identity.privateKey),
+      releasesPerParent: config.policy.releasesPerParent,
+      events,
+    },
     metrics: ownMetrics,
     invitation,
     identity: identity.publicKey,
@@ -174,14 +190,17 @@ export async function startAgent(config: AgentConfig, parts: AgentParts): Promis
   sweeping.unref();
 
   const socket = adminSocket(dataDir);
+  const own = { participant: invitation.participant, identity: identity.publicKey };
   const local = await serveLocal(socket, {
     status: () => ({
-      participant: invitation.participant,
-      identity: identity.publicKey,
+      ...own,
       connected: client.isConnected,
-      open: agent.open().map(({ roundName, state, job }) => ({ round: roundName, state: state.kind, job })),
+      fingerprint: fingerprintOf(identity.publicKey),
+      open: agent.status(),
     }),
-    results: async () => roundResults(await ledger.assignments()),
+    results: () => roundResults(ledger),
+    roster: () => rosterView(ledger.pins, { ...own, trust: config.policy.trust }),
+    acceptKey: (request) => acceptKey(ledger.pins, config.policy.trust, request, Date.now()),
     evaluate: (request) => evaluator.evaluate(request),
   });
   client.start();

@@ -2,8 +2,7 @@
  * What the operator is told while an assignment goes on: each change of state or reason at once, progress at most once a second (trainer.md;
  * the operator writes it more rarely still).
  */
-import type { JobObservation } from "../trainer/observe-job.ts";
-import { report, type TrainerReport } from "./assignment.ts";
+import { type Facts, report, type TrainerReport } from "./assignment.ts";
 import type { OperatorLink } from "./link.ts";
 import type { Assignment } from "./record.ts";
 
@@ -28,8 +27,8 @@ export class StatusReporter {
     this.#told = undefined;
   }
 
-  tell(assignment: Assignment, job: JobObservation | undefined, nowMs: number): void {
-    const next = report(assignment, job, this.#progress);
+  tell(assignment: Assignment, { job, session, nowMs }: Pick<Facts, "job" | "session" | "nowMs">): void {
+    const next = report(assignment, job, this.#progress, session);
     if (!next) return;
     const told = this.#told?.report;
     const isSame = told?.state === next.state && told.reason === next.reason && told.message === next.message;

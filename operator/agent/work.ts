@@ -9,6 +9,7 @@ import { join } from "node:path";
 import type { Logger } from "pino";
 import { startDeadline } from "../kube/deadline.ts";
 import type { Plan } from "../round/plan.ts";
+import type { CoordinatorMessage } from "../secagg/messages.ts";
 import type { PodTemplate } from "../trainer/job.ts";
 import type { JobObservation } from "../trainer/observe-job.ts";
 import type { Result } from "../trainer/task.ts";
@@ -16,13 +17,16 @@ import type { TaskServer } from "../trainer/task-server.ts";
 import { Alarm } from "./alarm.ts";
 import { decide, type Facts, type Step } from "./assignment.ts";
 import { adapterLimitBytes, makeContribution } from "./contribution.ts";
-import { AdapterFault } from "./delta.ts";
-import { JobFault, type TrainerJobs } from "./jobs.ts";
+import type { TrainerJobs } from "./jobs.ts";
 import { KeptRecord } from "./kept-record.ts";
 import type { Ledger } from "./ledger.ts";
-import { OperatorFault, type OperatorLink } from "./link.ts";
+import type { OperatorLink } from "./link.ts";
 import type { AgentMetrics } from "./metrics.ts";
+import { finalProblem, type Problem, problemOf, quoting } from "./problems.ts";
 import { type Assignment, type AssignmentState, assignmentKey, hasEnded } from "./record.ts";
+import { type SecureStep, SecureWork } from "./secagg/secure-work.ts";
+import type { SecureParts } from "./secagg/session.ts";
+import type { SessionEnd } from "./secagg/session-record.ts";
 import { StatusReporter } from "./status-reporter.ts";
 import { trainTask } from "./train-task.ts";
 
@@ -36,6 +40,7 @@ export interface WorkDeps {
   workDir: string;
   podTemplate: PodTemplate;
   shareTrainerErrors: boolean;
+  secure: SecureParts;
   metrics: AgentMetrics;
   log: Logger;
   now?: () => number;
@@ -48,14 +53,14 @@ const SCHEDULING_LOOK_MS = 3_000;
 const LOOK_MS = 30_000;
 const BACKOFF = { least: 500, most: 15_000 };
 
-type Problem = { reason: string; message: string };
-
 export class Work {
   readonly #deps: WorkDeps;
   readonly #plan: Plan;
   readonly #log: Logger;
   readonly #record: KeptRecord;
   readonly #reporter: StatusReporter;
+  /** Of secure rounds. */
+  readonly #secure: SecureWork | undefined;
   readonly #alarm = new Alarm();
   readonly #stop = new AbortController();
   /** Ends what is under way when the operator cancels, where the loop goes on, or the agent stops. */
@@ -72,6 +77,7 @@ export class Work {
     const { ledger, metrics } = deps;
     this.#record = new KeptRecord(assignment, { ledger, metrics, log: this.#log, now: () => this.#now() });
     this.#reporter = new StatusReporter(deps.link, plan.training.steps);
+    if (assignment.privacy === "secure") this.#secure = this.#secureWork();
   }
 
   get assignment(): Assignment {
@@ -93,6 +99,17 @@ export class Work {
     this.wake();
   }
 
+  /** What the operator asks in secure aggregation. Before the delta is there nobody may ask anything. */
+  ask(message: CoordinatorMessage): void {
+    if (this.assignment.state.kind === "Prepared") this.#secure?.ask(message, this.#log);
+    else
+      this.#log.debug({ asked: message.$case, state: this.assignment.state.kind }, "step came too early or too late");
+  }
+
+  get session(): SessionEnd | undefined {
+    return this.#secure?.end;
+  }
+
   /** After a new connection. */
   tellAgain(): void {
     this.#reporter.forget();
@@ -105,7 +122,7 @@ export class Work {
     while (!this.#stop.signal.aborted) {
       try {
         const facts = await this.#observe();
-        this.#reporter.tell(this.assignment, facts.job, facts.nowMs);
+        this.#reporter.tell(this.assignment, facts);
         const step = decide(this.assignment, facts);
         if (step.do === "nothing") return;
         await this.#perform(step, facts);
@@ -129,9 +146,11 @@ export class Work {
     const job = looks ? await this.#deps.jobs.look(this.assignment.job) : undefined;
     if (!job?.hopeless) this.#hopelessSinceMs = undefined;
     else this.#hopelessSinceMs ??= nowMs;
+    const session = kind === "Prepared" ? await this.#secure?.facts(this.assignment) : undefined;
     return {
       nowMs,
       ...(job ? { job } : {}),
+      ...(session ? { session } : {}),
       ...(this.#hopelessSinceMs !== undefined ? { hopelessSinceMs: this.#hopelessSinceMs } : {}),
       ...(this.#cancelled ? { cancelled: this.#cancelled } : {}),
       ...(this.#lastProblem ? { problem: this.#lastProblem } : {}),
@@ -150,6 +169,13 @@ export class Work {
         return this.#seal();
       case "upload":
         return this.#upload();
+      case "prepare":
+        return this.#prepare();
+      case "advertise":
+      case "answer":
+      case "send":
+      case "uploadMasked":
+        return this.#share(step.do);
       case "finish":
         await Promise.all([step.clean ? this.#clean() : undefined, step.tell ? this.#tell() : undefined]);
         return;
@@ -162,7 +188,16 @@ export class Work {
     const error = state.kind === "Failed" ? job?.trainerError : undefined;
     if (error && job) this.#deps.jobs.note(before.job, job.reason, error);
     const shared = error && state.kind === "Failed" && this.#deps.shareTrainerErrors ? quoting(state, error) : state;
-    await this.#record.replace(before, { ...before, state: shared });
+    await this.#move(before, shared);
+  }
+
+  /** An end ends the session too, in one commit: what it may not say any more and its secrets are gone with it. */
+  async #move(before: Assignment, state: AssignmentState): Promise<void> {
+    const problem = state.kind === "Failed" || state.kind === "Cancelled" ? { accused: [], ...state } : undefined;
+    const end = problem && { reason: problem.reason, message: problem.message, accused: problem.accused ?? [] };
+    const writes = end ? this.#secure?.endWrites(end) : undefined;
+    const isMoved = await this.#record.replace(before, { ...before, state }, writes);
+    if (isMoved && end) this.#secure?.ended(end);
   }
 
   async #start(): Promise<void> {
@@ -218,9 +253,20 @@ export class Work {
   async #upload(): Promise<void> {
     const before = this.assignment;
     await this.#until(before.deadlines.aggregationMs, (signal) =>
-      this.#deps.link.upload(before, this.#file("sealed.bin"), signal),
+      this.#deps.link.upload(before, { file: this.#file("sealed.bin"), signal }),
     );
     await this.#record.replace(before, { ...before, state: { kind: "Contributed" }, told: true });
+  }
+
+  async #prepare(): Promise<void> {
+    const before = this.assignment;
+    await this.#secure!.prepare(before);
+    await this.#record.replace(before, { ...before, state: { kind: "Prepared" } });
+  }
+
+  async #share(step: SecureStep): Promise<void> {
+    const before = this.assignment;
+    await this.#until(before.deadlines.aggregationMs, (signal) => this.#secure!.perform(step, before, signal));
   }
 
   async #clean(): Promise<void> {
@@ -242,8 +288,7 @@ export class Work {
     const before = this.assignment;
     const final = finalProblem(error);
     if (final && !hasEnded(before)) {
-      const state = { kind: "Failed", ...final } as const;
-      const isKept = await this.#record.replace(before, { ...before, state }).then(
+      const isKept = await this.#move(before, { kind: "Failed", ...final }).then(
         () => true,
         () => false,
       );
@@ -299,6 +344,21 @@ export class Work {
     }
   }
 
+  #secureWork(): SecureWork {
+    const { ledger, link, metrics, secure } = this.#deps;
+    const now = () => this.#now();
+    return new SecureWork(this.#plan, {
+      files: {
+        parent: this.#file("parent.safetensors"),
+        trained: this.#file("trained.safetensors"),
+        delta: this.#file("delta.safetensors"),
+        masked: this.#file("masked.bin"),
+      },
+      deps: { ...secure, sessions: ledger.sessions, link, metrics, log: this.#log, now },
+      wake: () => this.wake(),
+    });
+  }
+
   get #folder(): string {
     return join(this.#deps.workDir, this.assignment.job);
   }
@@ -310,25 +370,4 @@ export class Work {
   #now(): number {
     return (this.#deps.now ?? Date.now)();
   }
-}
-
-function quoting<S extends Problem>(state: S, trainerError: string): S {
-  const tail = trainerError.replace(/\s+/g, " ").trim().slice(-160);
-  return { ...state, message: `${state.message.slice(0, 90)}: ${tail}` };
-}
-
-/** What no further try will mend. */
-function finalProblem(error: unknown): Problem | undefined {
-  if (error instanceof AdapterFault || error instanceof JobFault || error instanceof OperatorFault) {
-    return { reason: error.reason, message: error.message };
-  }
-  return undefined;
-}
-
-/** Only our own faults have sentences for a person; an interruption says nothing about why. */
-function problemOf(error: unknown): Problem | undefined {
-  const { code, name, message } = error as { code?: unknown; name?: string; message?: string };
-  if (name === "AbortError" || name === "TimeoutError" || code === "Stopped") return undefined;
-  if (typeof code === "string" && name?.endsWith("Fault")) return { reason: code, message: message ?? "" };
-  return { reason: "AgentProblem", message: "the agent could not go on; its log at the site says why" };
 }

@@ -1,0 +1,32 @@
+/**
+ * What an assignment makes of errors: those that no further try will mend, with their reason; and a sentence for those that may pass.
+ * Holds: only our own faults have sentences for a person.
+ */
+import { SecaggFault } from "../secagg/faults.ts";
+import { AdapterFault } from "./delta.ts";
+import { JobFault } from "./jobs.ts";
+import { OperatorFault } from "./link.ts";
+
+export type Problem = { reason: string; message: string };
+
+/** What no further try will mend. */
+export function finalProblem(error: unknown): Problem | undefined {
+  if (error instanceof AdapterFault || error instanceof JobFault || error instanceof OperatorFault) {
+    return { reason: error.reason, message: error.message };
+  }
+  return error instanceof SecaggFault ? { reason: error.code, message: error.message } : undefined;
+}
+
+/** undefined: an interruption, which says nothing about why. */
+export function problemOf(error: unknown): Problem | undefined {
+  const { code, name, message } = error as { code?: unknown; name?: string; message?: string };
+  if (name === "AbortError" || name === "TimeoutError" || code === "Stopped") return undefined;
+  if (typeof code === "string" && name?.endsWith("Fault")) return { reason: code, message: message ?? "" };
+  return { reason: "AgentProblem", message: "the agent could not go on; its log at the site says why" };
+}
+
+/** The trainer's last words behind the reason, where the site's policy shares them. */
+export function quoting<S extends Problem>(state: S, trainerError: string): S {
+  const tail = trainerError.replace(/\s+/g, " ").trim().slice(-160);
+  return { ...state, message: `${state.message.slice(0, 90)}: ${tail}` };
+}

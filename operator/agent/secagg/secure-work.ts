@@ -1,0 +1,113 @@
+/**
+ * The secure half of one assignment's work: its delta, its session, and what the operator asks of it, in turn.
+ * Holds: the session is loaded before anything is decided about it; the delta is made again where this process has not made it, from files
+ * that are on disk; questions are answered one after the other, and a flood of them is dropped, not kept.
+ */
+import type { Logger } from "pino";
+import type { Write } from "../../journal/journal.ts";
+import type { Plan } from "../../round/plan.ts";
+import type { CoordinatorMessage } from "../../secagg/messages.ts";
+import type { SessionFacts } from "../assignment.ts";
+import { makeDelta } from "../delta.ts";
+import type { Assignment } from "../record.ts";
+import { SecureSession, type SessionDeps } from "./session.ts";
+import type { SessionEnd, SessionProblem } from "./session-record.ts";
+
+export type SecureStep = "advertise" | "answer" | "send" | "uploadMasked";
+
+export interface SecureFiles {
+  parent: string;
+  trained: string;
+  delta: string;
+  masked: string;
+}
+
+/** An honest operator asks four things, each again at a reconnect; what is dropped is asked again too. */
+const MOST_ASKED = 16;
+
+export class SecureWork {
+  readonly #plan: Plan;
+  readonly #files: SecureFiles;
+  readonly #deps: SessionDeps;
+  readonly #wake: () => void;
+  #session: SecureSession | undefined;
+  #asked: CoordinatorMessage[] = [];
+  #weight: number | undefined;
+
+  constructor(plan: Plan, options: { files: SecureFiles; deps: SessionDeps; wake: () => void }) {
+    this.#plan = plan;
+    this.#files = options.files;
+    this.#deps = options.deps;
+    this.#wake = options.wake;
+  }
+
+  ask(message: CoordinatorMessage, log: Logger): void {
+    if (this.#asked.length >= MOST_ASKED) {
+      log.warn({ asked: message.$case }, "too many steps of secure aggregation at once, one dropped");
+      return;
+    }
+    this.#asked.push(message);
+    this.#wake();
+  }
+
+  get end(): SessionEnd | undefined {
+    return this.#session?.end;
+  }
+
+  /** Of an assignment that is Prepared. */
+  async facts(assignment: Assignment): Promise<SessionFacts> {
+    this.#session ??= await SecureSession.open(assignment, this.#plan, this.#deps);
+    return { ...this.#session.facts, isAsked: this.#asked.length > 0 };
+  }
+
+  /** The delta on disk. @throws AdapterFault when the trained adapter is not what the plan says, or not finite */
+  async prepare({ result }: Assignment): Promise<void> {
+    const { weight } = await makeDelta({
+      plan: this.#plan,
+      parentFile: this.#files.parent,
+      trainedFile: this.#files.trained,
+      deltaFile: this.#files.delta,
+      examples: result?.examples ?? 0,
+    });
+    this.#weight = weight;
+  }
+
+  /** @param signal  ends what takes long */
+  async perform(step: SecureStep, assignment: Assignment, signal: AbortSignal): Promise<void> {
+    const session = this.#session;
+    if (!session) return;
+    switch (step) {
+      case "advertise":
+        return session.advertise();
+      case "send":
+        return session.send(this.#wake);
+      case "uploadMasked":
+        return session.upload(this.#sessionFiles(assignment), signal);
+      case "answer": {
+        await session.answer(this.#asked[0]!, this.#sessionFiles(assignment), signal);
+        // Only now: what failed on the way (a full disk) is tried again.
+        this.#asked.shift();
+      }
+    }
+  }
+
+  /** See SecureSession. */
+  endWrites(problem: SessionProblem): Write[] {
+    return this.#session?.endWrites(problem) ?? [];
+  }
+
+  ended(problem: SessionProblem): void {
+    this.#session?.ended(problem);
+    this.#asked = [];
+  }
+
+  #sessionFiles(assignment: Assignment) {
+    return {
+      masked: this.#files.masked,
+      delta: async () => {
+        if (this.#weight === undefined) await this.prepare(assignment);
+        return { file: this.#files.delta, weight: this.#weight! };
+      },
+    };
+  }
+}
