@@ -4,7 +4,7 @@
  */
 import { createCipheriv, createDecipheriv } from "node:crypto";
 import { concat, u32 } from "./bytes.ts";
-import { hkdf, sharedSecret } from "./key-agreement.ts";
+import { hkdf, type SecretKey, sharedSecret } from "./key-agreement.ts";
 import { SHARE_BYTES } from "./shares.ts";
 
 const TAG_BYTES = 16;
@@ -13,7 +13,7 @@ const NONCE = new Uint8Array(12);
 
 /** One direction between two members; `secretKey` is the c_sk of the one, `publicKey` the c_pk of the other. */
 export interface ShareChannel {
-  secretKey: Uint8Array;
+  secretKey: SecretKey;
   publicKey: Uint8Array;
   t1: Uint8Array;
   from: number;

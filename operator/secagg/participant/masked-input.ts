@@ -5,7 +5,7 @@
  */
 import { concat, labelled, sameBytes, sha256, u32 } from "../bytes.ts";
 import { SecaggFault } from "../faults.ts";
-import { pairMaskKey, selfMaskKey, signedBytes, verifySigned } from "../key-agreement.ts";
+import { agreementKey, pairMaskKey, selfMaskKey, signedBytes, verifySigned } from "../key-agreement.ts";
 import type { MaskKey } from "../masks.ts";
 import type { EncryptedShares, SessionTerms, ShareList } from "../messages.ts";
 import { decryptShares } from "../share-encryption.ts";
@@ -105,9 +105,10 @@ function checkSharers(
 
 function heldShares(deps: ParticipantDeps, state: Shared, shares: readonly EncryptedShares[]): HeldShare[] {
   const { own, terms } = deps;
+  const secretKey = agreementKey(state.secrets.cSk);
   const received = shares.map(({ index, ciphertext }): HeldShare => {
     const channel = {
-      secretKey: state.secrets.cSk,
+      secretKey,
       publicKey: sender(state, index).cPk,
       t1: state.t1,
       from: index,
@@ -125,11 +126,12 @@ function heldShares(deps: ParticipantDeps, state: Shared, shares: readonly Encry
 
 /** σ = +1 towards a higher idx, −1 towards a lower one, so that the pair's masks cancel. */
 function maskKeys({ own }: ParticipantDeps, state: Shared, u2: readonly number[]): MaskKey[] {
+  const secretKey = agreementKey(state.secrets.sSk);
   return u2.map((index) =>
     index === own
       ? { key: selfMaskKey(state.secrets.b, state.t1, own), sign: 1 }
       : {
-          key: pairMaskKey(state.secrets.sSk, sender(state, index).sPk, state.t1, [own, index]),
+          key: pairMaskKey(secretKey, sender(state, index).sPk, state.t1, [own, index]),
           sign: own < index ? 1 : -1,
         },
   );

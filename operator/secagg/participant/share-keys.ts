@@ -4,7 +4,7 @@
  */
 import { hex, sameBytes } from "../bytes.ts";
 import { SecaggFault } from "../faults.ts";
-import { isUsable, KEY_BYTES, signedBytes, verifySigned } from "../key-agreement.ts";
+import { agreementKey, isUsable, KEY_BYTES, signedBytes, verifySigned } from "../key-agreement.ts";
 import type { Advertisement, EncryptedShares, KeyList, SessionTerms } from "../messages.ts";
 import { encryptShares } from "../share-encryption.ts";
 import { split } from "../shares.ts";
@@ -22,10 +22,11 @@ export function shareKeys(deps: ParticipantDeps, state: Advertised, list: KeyLis
   const xs = advertised.map(({ index }) => index);
   const selfShares = split(b, deps.terms.threshold, xs, deps.random);
   const pairShares = split(sSk, deps.terms.threshold, xs, deps.random);
+  const secretKey = agreementKey(cSk);
   const ownAt = xs.indexOf(deps.own);
   const shares = advertised.flatMap(({ index, cPk }, at): EncryptedShares[] => {
     if (index === deps.own) return [];
-    const channel = { secretKey: cSk, publicKey: cPk, t1: transcript1, from: deps.own, to: index };
+    const channel = { secretKey, publicKey: cPk, t1: transcript1, from: deps.own, to: index };
     const dealt = { selfShare: selfShares[at]!.share, pairShare: pairShares[at]!.share };
     return [{ index, ciphertext: encryptShares(channel, dealt) }];
   });
