@@ -90,12 +90,24 @@ export const close = (cohort: TestCohort, world: World, members?: readonly numbe
   state: closeStep(cohort.terms, world.state, members),
 });
 
-/** Runs until a step asks its question. @param lost  who is lost in which step before it */
-export function runTo(
-  cohort: TestCohort,
-  step: CohortStep,
-  lost: { [S in CohortStep]?: readonly number[] } = {},
-): World {
+/**
+ * The world in which a step is about to ask. Made once for each cohort and list of the lost, then kept.
+ * @param lost  who is lost in which step before it
+ */
+export function runTo(cohort: TestCohort, step: CohortStep, lost: Lost = {}): World {
+  const made = worlds.get(cohort) ?? new Map<string, World>();
+  worlds.set(cohort, made);
+  const key = step + JSON.stringify(lost);
+  const world = made.get(key) ?? run(cohort, step, lost);
+  made.set(key, world);
+  return world;
+}
+
+export type Lost = { [S in CohortStep]?: readonly number[] };
+
+const worlds = new WeakMap<TestCohort, Map<string, World>>();
+
+function run(cohort: TestCohort, step: CohortStep, lost: Lost): World {
   let world = begin();
   while (world.state.step !== step) {
     const gone = new Set(lost[world.state.step]);
