@@ -18,6 +18,7 @@ import { type DemoOptions, minCohortOf } from "./options.ts";
 import { Kubectl, python, run } from "./programs.ts";
 import { bold, dim, say, step } from "./progress.ts";
 import { REGISTRY_PORT } from "./registry.ts";
+import { compareRosters } from "./rosters.ts";
 import { roundSummary } from "./round-summary.ts";
 import type { Site } from "./sites.ts";
 import { printSummary, writeSummary } from "./summary.ts";
@@ -81,6 +82,9 @@ export async function runDemo(options: DemoOptions, state: string): Promise<bool
   const last = items.filter(({ spec }) => spec.round).sort((a, b) => b.spec.version - a.spec.version)[0];
   if (!last) throw new Error("No round published an adapter; look with kubectl get fr -o wide.");
   say();
+  await step("each site compares the keys it masked against with their owners (rondo agent roster)", () =>
+    compareRosters(sites, kubectlOf),
+  );
   rmSync(join(state, "adapter"), { recursive: true, force: true });
   await step("final adapter from the registry", () => pullFinalAdapter(last, join(state, "adapter")));
   const loss = await step("each site scores base model and final adapter on its held-out text", () =>
