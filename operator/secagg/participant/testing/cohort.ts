@@ -2,8 +2,7 @@
  * A cohort of real participants and an honest coordinator between them, for the tests of the participant's side: a test takes what the
  * coordinator would send, changes one thing in it, and shows it to the victim.
  */
-import { createPrivateKey, createPublicKey, sign } from "node:crypto";
-import { sha256, u32, utf8 } from "../../bytes.ts";
+import { sha256, utf8 } from "../../bytes.ts";
 import type {
   Advertisement,
   CoordinatorMessage,
@@ -12,15 +11,12 @@ import type {
   SessionTerms,
   SignedInput,
 } from "../../messages.ts";
-import { thresholdOf } from "../../thresholds.ts";
-import { rosterHash } from "../../transcript.ts";
+import { testCohort } from "../../testing/cohort.ts";
 import { advertise } from "../advertise.ts";
 import type { ParticipantDeps } from "../deps.ts";
 import { masked } from "../masked-input.ts";
 import { receive } from "../session.ts";
 import type { ParticipantState } from "../state.ts";
-
-const BYTE_LENGTH = 4096;
 
 interface Player {
   deps: ParticipantDeps;
@@ -35,25 +31,10 @@ export interface CohortOptions {
   seed?: string;
 }
 
-export const identityKey = (index: number) =>
-  createPrivateKey({
-    key: Buffer.concat([Buffer.from("302e020100300506032b657004220420", "hex"), sha256(utf8(`identity ${index}`))]),
-    format: "der",
-    type: "pkcs8",
-  });
+const madeOf = ({ size, context, seed }: CohortOptions) =>
+  testCohort(size, { ...(context ? { adapter: sha256(utf8(context)) } : {}), ...(seed ? { seed } : {}) });
 
-export function termsOf({ size, context = "parent" }: CohortOptions): SessionTerms {
-  const members = upTo(size).map((index) => ({
-    participant: `clinic-${String(index).padStart(3, "0")}`,
-    identity: new Uint8Array(createPublicKey(identityKey(index)).export({ format: "der", type: "spki" }).subarray(12)),
-  }));
-  return {
-    c0: sha256(Uint8Array.of(...utf8(context), ...rosterHash(members))),
-    members,
-    threshold: thresholdOf(size),
-    byteLength: BYTE_LENGTH,
-  };
-}
+export const termsOf = (options: CohortOptions): SessionTerms => madeOf(options).terms;
 
 export class Cohort {
   readonly terms: SessionTerms;
@@ -64,14 +45,10 @@ export class Cohort {
 
   /** Everybody has advertised. */
   constructor(options: CohortOptions) {
-    this.terms = termsOf(options);
+    const { terms, deps: depsOf } = madeOf(options);
+    this.terms = terms;
     this.players = upTo(options.size).map((own) => {
-      const deps = {
-        terms: this.terms,
-        own,
-        sign: (bytes: Uint8Array) => new Uint8Array(sign(null, bytes, identityKey(own))),
-        random: randomOf(`${options.seed ?? "seed"} ${own}`),
-      };
+      const deps = depsOf(own);
       return { deps, state: advertise(deps).next };
     });
   }
@@ -168,7 +145,7 @@ export class Cohort {
       const outcome = receive(player.deps, player.state, message);
       if (outcome.kind === "send") player.state = outcome.next;
       else if (outcome.kind === "mask" && player.state.kind === "Shared") {
-        const vector = { root: rootOf(index), byteLength: BYTE_LENGTH };
+        const vector = { root: rootOf(index), byteLength: this.terms.byteLength };
         player.state = masked(player.deps, player.state, outcome.opened, vector);
       } else throw new Error(`member ${index}: ${JSON.stringify(outcome)}`);
     }
@@ -187,15 +164,6 @@ interface Sent {
 
 export const rootOf = (index: number): Uint8Array => sha256(utf8(`vector of ${index}`));
 export const upTo = (n: number): number[] => Array.from({ length: n }, (_, at) => at + 1);
-
-/** A stream of bytes that looks random and is the same in every run. */
-export function randomOf(seed: string): (length: number) => Uint8Array {
-  let block = 0;
-  return (length) => {
-    const blocks = upTo(Math.ceil(length / 32)).map(() => sha256(Uint8Array.of(...utf8(seed), ...u32(block++))));
-    return Uint8Array.from(blocks.flatMap((bytes) => [...bytes])).subarray(0, length);
-  };
-}
 
 export function flipped(bytes: Uint8Array, bit = 0): Uint8Array {
   const copy = Uint8Array.from(bytes);
