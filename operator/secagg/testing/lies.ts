@@ -1,7 +1,7 @@
 /**
  * What dishonest coordinators and participants do to messages. Each lie takes an honest message and gives a changed one.
  */
-import { concat } from "../bytes.ts";
+import { concat, sha256 } from "../bytes.ts";
 import { publicKeyOf, signedBytes } from "../key-agreement.ts";
 import type {
   Advertisement,
@@ -79,6 +79,12 @@ export function freshKeys(index: number, seed: string): Omit<Advertisement, "sig
 export const signatureOf = (index: number, label: string, ...body: Uint8Array[]): Uint8Array =>
   signAs(index, signedBytes(label, concat(...body)));
 
+/** What a dealer sends, and what it will itself reveal later. */
+export interface Dealing {
+  message: ShareKeys;
+  next: ParticipantState;
+}
+
 /**
  * M1 of a dealer whose sealed shares are of secrets that it did not commit to.
  * @param dealt  changes what each receiver is dealt; by default all shares are of other secrets, and fit each other
@@ -94,7 +100,7 @@ export function inconsistentShares(
     selfShares: Share[];
     pairShares: Share[];
   } = (others) => others,
-): ShareKeys {
+): Dealing {
   if (state.kind !== "Shared") throw new Error(`deals in state ${state.kind}`);
   const xs = state.advertised.map((entry) => entry.index);
   const random = seededRandom(`inconsistent ${index}`);
@@ -110,15 +116,19 @@ export function inconsistentShares(
     const both = { selfShare: selfShares[at]!.share, pairShare: pairShares[at]!.share };
     return [{ index: to, ciphertext: encryptShares(channel, both) }];
   });
-  return { ack: state.message.ack, shares };
+  const ownSelfShare = selfShares[xs.indexOf(index)]!.share;
+  return {
+    message: { ack: state.message.ack, shares },
+    next: { ...state, secrets: { ...state.secrets, ownSelfShare } },
+  };
 }
 
-/** M4 with every share, or the shares of one member, a bit off. */
+/** M4 with every share, or the share of one member, replaced by other bytes: not by a constant, which several liars could cancel. */
 export function wrongUnmask({ shares }: Unmask, of: "all" | number = "all"): Unmask {
   return {
     shares: shares.map(({ index, share }) => ({
       index,
-      share: share && (of === "all" || of === index) ? { ...share, value: flipBit(share.value, 9) } : share,
+      share: share && (of === "all" || of === index) ? { ...share, value: sha256(share.value) } : share,
     })),
   };
 }
