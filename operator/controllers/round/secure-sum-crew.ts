@@ -1,6 +1,7 @@
 /**
- * The threads that take masks off a sum: the ring-sum worker itself and its helpers, together one for each core, at most four.
- * Four: beyond that the memory, not the cores, sets the pace, and each costs some 10 MiB of the operator's memory.
+ * The threads that take masks off a sum: the ring-sum worker itself and as many helpers as the work is worth.
+ * Holds: at most one thread for each core and four together: beyond that the memory, not the cores, sets the pace, and each costs some
+ *   10 MiB of the operator's memory.
  */
 import { once } from "node:events";
 import { availableParallelism } from "node:os";
@@ -10,20 +11,25 @@ import type { MaskKey } from "../../secagg/masks.ts";
 import type { Ring } from "../../secagg/vector.ts";
 import { threadFile } from "../../threads.ts";
 import type { UnmaskTask } from "./secure-sum-messages.ts";
-import { PIECE_BYTES, unmaskPieces } from "./secure-sum-pieces.ts";
+import { unmaskPieces } from "./secure-sum-pieces.ts";
 
-const MOST_THREADS = 4;
+const MOST_THREADS = Math.min(availableParallelism(), 4);
+
+/** Of keystream: about 50 ms of one core, which is what a thread costs until it runs. Below that it would come too late. */
+const BYTES_PER_THREAD = 1 << 27;
 
 export class Crew {
   readonly #kernel: Kernel;
-  readonly #helpers: Worker[];
+  readonly #bytesPerThread: number;
+  readonly #helpers: Worker[] = [];
 
-  /** Begins at once: a thread takes longer to start than a small vector takes to unmask. @param byteLength  of the vectors to come */
-  constructor(kernel: Kernel, byteLength: number, threads = Math.min(availableParallelism(), MOST_THREADS)) {
+  constructor(kernel: Kernel, bytesPerThread = BYTES_PER_THREAD) {
     this.#kernel = kernel;
-    const helpers = Math.min(threads, Math.ceil(byteLength / PIECE_BYTES)) - 1;
-    const file = threadFile("controllers/round/unmask-worker");
-    this.#helpers = Array.from({ length: helpers }, () => new Worker(file, { execArgv: [] }));
+    this.#bytesPerThread = bytesPerThread;
+  }
+
+  get threads(): number {
+    return 1 + this.#helpers.length;
   }
 
   /**
@@ -31,11 +37,23 @@ export class Crew {
    * @throws Error when a helper dies; the vector is then worth nothing
    */
   async unmask(vector: SharedArrayBuffer, ring: Ring, keys: MaskKey[]): Promise<void> {
+    const helpers = this.#for(vector.byteLength * keys.length);
     const task: UnmaskTask = { vector, ring, keys, next: new SharedArrayBuffer(4) };
-    const done = this.#helpers.map((helper) => finished(helper));
-    for (const helper of this.#helpers) helper.postMessage(task);
+    const done = helpers.map((helper) => finished(helper));
+    for (const helper of helpers) helper.postMessage(task);
     unmaskPieces(task, this.#kernel);
     await Promise.all(done);
+  }
+
+  async close(): Promise<void> {
+    await Promise.all(this.#helpers.map((helper) => helper.terminate()));
+  }
+
+  #for(bytes: number): Worker[] {
+    const helpers = Math.min(MOST_THREADS, Math.ceil(bytes / this.#bytesPerThread)) - 1;
+    const file = threadFile("controllers/round/unmask-worker");
+    while (this.#helpers.length < helpers) this.#helpers.push(new Worker(file, { execArgv: [] }));
+    return this.#helpers.slice(0, Math.max(helpers, 0));
   }
 }
 

@@ -23,7 +23,7 @@ const { plan, terms, scratch } = workerData as SecureSumOptions;
 
 const layout = vectorLayout(plan);
 const kernel = simdKernel();
-const crew = new Crew(kernel, layout.byteLength);
+const crew = new Crew(kernel);
 const accumulator = new Accumulator(layout, kernel);
 /** Whose sum the accumulator holds. */
 let held: number | undefined;
