@@ -25,7 +25,8 @@ export async function followRounds(follower: Follower, count: number, limitMs: n
   while (Date.now() < untilMs) {
     const rounds = await follower.rounds();
     for (const round of rounds.slice(shown)) {
-      lines.show([headline(round), ...(await Promise.all(participantsOf(round).map((row) => line(follower, row))))]);
+      const rows = await Promise.all(participantsOf(round).map((row) => line(follower, row)));
+      lines.show([headline(round), ...rows, stepLine(round)]);
       if (!isTerminal(round.status.phase)) break;
       lines.release();
       outcome(round);
@@ -44,7 +45,7 @@ const participantsOf = (round: FederationRound) =>
 
 function headline({ metadata, status }: FederationRound): string {
   const seconds = Math.round((Date.now() - Date.parse(status.phaseTimes?.[0]?.at ?? new Date().toISOString())) / 1000);
-  const rest = [status.contributions, process.stdout.isTTY ? `${seconds} s` : undefined, aggregationStep(status)];
+  const rest = [status.contributions, process.stdout.isTTY ? `${seconds} s` : undefined];
   return `  ${bold(metadata.name ?? "")} ${status.phase ?? "Pending"} ${dim(rest.filter(Boolean).join(" "))}`;
 }
 
@@ -52,6 +53,12 @@ function headline({ metadata, status }: FederationRound): string {
 export function aggregationStep({ conditions }: FederationRound["status"]): string | undefined {
   const aggregated = conditions?.find(({ type }) => type === AGGREGATED);
   return aggregated?.status === "Unknown" ? aggregated.message : undefined;
+}
+
+/** Always the last line of a block, also when it is empty: the lines above keep their places. */
+function stepLine({ status }: FederationRound): string {
+  const step = aggregationStep(status);
+  return step ? `    ${dim(`secure aggregation: ${step}`)}` : "";
 }
 
 async function line(follower: Follower, row: ParticipantStatusRow): Promise<string> {

@@ -41,7 +41,7 @@ export async function step<T>(title: string, work: (note: (text: string) => void
   }
 }
 
-/** A block of lines that is redrawn in place on a terminal, and written line by line as lines change elsewhere. */
+/** A block of lines that is redrawn in place on a terminal, and written line by line as lines change elsewhere (empty ones not). */
 export class LiveLines {
   #shown: string[] = [];
 
@@ -50,7 +50,7 @@ export class LiveLines {
       const up = this.#shown.length > 0 ? `\x1b[${this.#shown.length}A` : "";
       process.stdout.write(`${up}${lines.map((line) => `\x1b[2K${line}\n`).join("")}`);
     } else {
-      for (const [index, line] of lines.entries()) if (line !== this.#shown[index]) say(line);
+      for (const [index, line] of lines.entries()) if (line !== "" && line !== this.#shown[index]) say(line);
     }
     this.#shown = lines;
   }
