@@ -19,6 +19,7 @@ import { Work, type WorkDeps } from "../../../operator/agent/work.ts";
 import { openJournal } from "../../../operator/journal/open.ts";
 import { startTaskServer } from "../../../operator/trainer/task-server.ts";
 import { generateRoundKeys } from "../../../operator/transport/sealing.ts";
+import { crashing } from "./crashing.ts";
 
 /** What a process has open: gone with it. */
 async function startProcess(folder: string) {
@@ -29,38 +30,6 @@ async function startProcess(folder: string) {
     tasks,
     end: async () => void (await Promise.all([tasks.stop(), journal.close()])),
   };
-}
-
-class Crash extends Error {}
-
-/** Wraps effects so that one of them is the last thing this process does, before or after the effect itself. */
-function crashing<T extends object>(
-  target: T,
-  methods: ReadonlyArray<keyof T>,
-  tick: () => "before" | "after" | undefined,
-  die: () => void,
-): T {
-  return new Proxy(target, {
-    get(object, name) {
-      const value = Reflect.get(object, name) as unknown;
-      if (typeof value !== "function") return value;
-      const bound = value.bind(object) as (...args: unknown[]) => Promise<unknown>;
-      if (!methods.includes(name as keyof T)) return bound;
-      return async (...args: unknown[]) => {
-        const when = tick();
-        if (when === "before") {
-          die();
-          throw new Crash();
-        }
-        const result = await bound(...args);
-        if (when === "after") {
-          die();
-          throw new Crash();
-        }
-        return result;
-      };
-    },
-  });
 }
 
 async function runWithCrash(at: number): Promise<"crashed" | "nothing left to crash at"> {
