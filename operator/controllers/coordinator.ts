@@ -115,14 +115,15 @@ export class OperatorCoordinator implements Coordinator {
 
   async #answered(record: RoundRecord, participant: string, report: StepReport): Promise<void> {
     if (!record.secure) throw new TransportFault("NotExpected", "this round is without secure aggregation");
-    const own = participantOf(record, participant);
-    try {
-      if (isOpen(record) && !isOut(own))
-        await takeAnswer(this.#context, this.#workplace, { uid: record.uid, participant }, report);
-    } finally {
-      // Refused or too late: its agent is to erase what it keeps.
+    if (!isOpen(record) || isOut(participantOf(record, participant))) {
+      // Too late: its agent is to erase what it keeps.
       const session = this.#context.attendance.session(participant);
       if (session) this.#cancelIfOver(session, report.body.work!);
+      return;
+    }
+    try {
+      await takeAnswer(this.#context, this.#workplace, { uid: record.uid, participant }, report);
+    } finally {
       this.#wakeRound(record.name);
     }
   }

@@ -4,8 +4,9 @@
  *   vector is counted; afterwards the vector stays and only its word is not waited for any more.
  * Does not: decide when a step ends (operator/round), nor ask for anything (actions/secagg.ts).
  */
-import { type AnswerStep, applyAnswer } from "../../round/cohorts.ts";
+import { type AnswerStep, applyAnswer, participantOf } from "../../round/cohorts.ts";
 import { applyCommitment, applyNonce } from "../../round/drawing.ts";
+import { isOut } from "../../round/participants.ts";
 import type { RoundRecord } from "../../round/record.ts";
 import { applyFault } from "../../round/reports.ts";
 import { commitmentToNonce, type Draw, isCommitment } from "../../secagg/draw.ts";
@@ -15,6 +16,7 @@ import type { AgentReport } from "../../transport/coordinator.ts";
 import { type TransportCode, TransportFault } from "../../transport/faults.ts";
 import { type Context, federationId } from "../context.ts";
 import { identityOf } from "../selector.ts";
+import { sendCancellation } from "./actions/messages.ts";
 import type { StepAnswer } from "./cohort-machines.ts";
 import type { Workplace } from "./workplace.ts";
 
@@ -98,6 +100,7 @@ const TRANSPORT_CODES: Partial<Record<SecaggCode, TransportCode>> = {
   AnswerDiffers: "AnswerDiffers",
 };
 
+/** And tells its agent, which is to erase what it keeps of the session. */
 export async function exclude(
   context: Context,
   { desk }: Pick<Workplace, "desk">,
@@ -105,7 +108,9 @@ export async function exclude(
   why: { reason: string; message: string },
 ): Promise<void> {
   context.log.warn({ uid, participant, ...why }, "an answer of secure aggregation was refused");
-  await desk.update(uid, (now) => applyFault(now, participant, why, context.now()));
+  const record = await desk.update(uid, (now) => applyFault(now, participant, why, context.now()));
+  if (isOut(participantOf(record, participant)))
+    sendCancellation(context, record, { participants: [participant], ...why });
 }
 
 /** @throws TransportFault when the commitment is not signed, or the nonce is not the one committed to */

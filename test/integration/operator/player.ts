@@ -2,13 +2,23 @@
  * An agent played by the test: real enrolment, TLS, signatures, sealing and upload through operator/transport/client.ts; only the
  * site's cluster and its trainer are missing. What it "trains" is a delta the test names.
  */
+import { randomBytes, sign } from "node:crypto";
 import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import { writeSafetensors } from "../../../operator/publish/safetensors.ts";
 import type { Plan } from "../../../operator/round/plan.ts";
+import { commitmentBytes, commitmentToNonce } from "../../../operator/secagg/draw.ts";
 import { CoordinatorClient } from "../../../operator/transport/client.ts";
+import type { AgentReport } from "../../../operator/transport/coordinator.ts";
 import { fileCredentialStore } from "../../../operator/transport/credential.ts";
-import type { Cancellation, Signed, Work } from "../../../operator/transport/generated/rondo.v1.ts";
+import type {
+  Cancellation,
+  DrawStep,
+  Manifest,
+  ProtocolStep,
+  Signed,
+  Work,
+} from "../../../operator/transport/generated/rondo.v1.ts";
 import { generateIdentity, publicKeyFromRaw } from "../../../operator/transport/identity.ts";
 import type { Invitation } from "../../../operator/transport/invitation.ts";
 import { openPlan } from "../../../operator/transport/plan.ts";
@@ -23,11 +33,21 @@ export interface Assignment {
 /** What the site does with a plan. */
 export type Behaviour = (player: Player, assignment: Assignment) => Promise<void>;
 
+/** From when on it says nothing any more in a draw of cohorts. */
+export type DrawBehaviour = "honest" | "neverCommits" | "neverReveals";
+
 export class Player {
   readonly name: string;
   readonly plans: Assignment[] = [];
   readonly cancellations: Cancellation[] = [];
   readonly disconnections: string[] = [];
+  /** What was asked of it in secure rounds, repeats too. */
+  readonly steps: ProtocolStep[] = [];
+  draws: DrawBehaviour = "honest";
+  /** Told of each step as it arrives. */
+  onStep: (step: ProtocolStep) => void = () => {};
+  readonly #identity = generateIdentity().privateKey;
+  readonly #nonces = new Map<string, Uint8Array>();
   readonly #folder: string;
   readonly #client: CoordinatorClient;
   readonly errors: unknown[] = [];
@@ -37,7 +57,7 @@ export class Player {
     this.#folder = join(folder, invitation.participant);
     const planKey = publicKeyFromRaw(Buffer.from(invitation.planKey, "base64"));
     this.#client = new CoordinatorClient(
-      { invitation, identity: generateIdentity().privateKey, reconnect: { firstMs: 100, mostMs: 500 } },
+      { invitation, identity: this.#identity, reconnect: { firstMs: 100, mostMs: 500 } },
       {
         store: fileCredentialStore(join(this.#folder, "credential.json")),
         introduce: async () => ({
@@ -51,6 +71,13 @@ export class Player {
             if (this.plans.some((known) => Buffer.from(known.planHash).equals(planHash))) return;
             this.plans.push({ plan, planHash });
             behaviour(this, { plan, planHash }).catch((error: unknown) => this.errors.push(error));
+          },
+          step: (step) => {
+            this.steps.push(step);
+            this.onStep(step);
+          },
+          draw: (step) => {
+            this.#draw(step).catch((error: unknown) => this.errors.push(error));
           },
           cancelled: (cancellation) => this.cancellations.push(cancellation),
           connected: () => {},
@@ -86,8 +113,27 @@ export class Player {
     return this.#client.send("refuse", { work: this.work(plan, "refuse"), planHash, reason, message });
   }
 
-  fail({ plan }: Assignment, reason: string, message: string): Promise<void> {
-    return this.#client.send("fail", { work: this.work(plan, "fail"), reason, message, accused: [] });
+  fail({ plan }: Assignment, reason: string, message: string, accused: string[] = []): Promise<void> {
+    return this.#client.send("fail", { work: this.work(plan, "fail"), reason, message, accused });
+  }
+
+  /** Any report, right or wrong. */
+  send({ kind, body }: AgentReport): Promise<void> {
+    return this.#client.send(kind, body as never);
+  }
+
+  /** Any file under any manifest. */
+  async upload(manifest: Manifest, file: string): Promise<void> {
+    await this.#client.upload(manifest, file);
+  }
+
+  /** By its long-term key. */
+  sign(bytes: Uint8Array): Uint8Array {
+    return new Uint8Array(sign(null, bytes, this.#identity));
+  }
+
+  file(name: string): string {
+    return join(this.#folder, name);
   }
 
   status({ plan }: Assignment, state: string, more: { step?: number; reason?: string; message?: string } = {}) {
@@ -100,6 +146,26 @@ export class Player {
       reason: more.reason ?? "",
       message: more.message ?? "",
     });
+  }
+
+  async #draw({ work, step }: DrawStep): Promise<void> {
+    const { federation, round, attempt: number } = work!;
+    const key = `${round} ${number}`;
+    const ownWork = (kind: string) => ({ ...work!, participant: this.name, step: kind });
+    if (step?.$case === "opening" && this.draws !== "neverCommits") {
+      const nonce = this.#nonces.get(key) ?? new Uint8Array(randomBytes(32));
+      this.#nonces.set(key, nonce);
+      const commitment = commitmentToNonce(nonce);
+      const signature = this.sign(commitmentBytes({ federation, round, number }, commitment));
+      await this.#client.send("commit", { work: ownWork("commit"), commitment, signature });
+    }
+    if (step?.$case === "commitments" && this.draws === "honest")
+      await this.#client.send("reveal", { work: ownWork("reveal"), nonce: this.#nonces.get(key)! });
+  }
+
+  /** What this player remembers of a draw. */
+  nonceOf(round: number, number: number): Uint8Array | undefined {
+    return this.#nonces.get(`${round} ${number}`);
   }
 
   /** Fetches the round's parent adapter, verified by its digest. */

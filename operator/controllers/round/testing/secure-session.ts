@@ -154,7 +154,7 @@ export async function runSession(
 }
 
 /** x_u by the specification's own words, value by value. */
-function encode(layout: VectorLayout, { weight, valueAt, metrics }: Contribution): Uint8Array {
+export function encode(layout: VectorLayout, { weight, valueAt, metrics }: Contribution): Uint8Array {
   const vector = new Uint8Array(layout.byteLength);
   const elements = layout.ring === "u32" ? new Int32Array(vector.buffer) : new Int16Array(vector.buffer);
   const saturated: number[] = [];
