@@ -16,6 +16,7 @@ import {
   summarise,
 } from "../../api/conditions.ts";
 import type { FederationRoundStatus, ParticipantStatusRow, RoundPhase } from "../../api/federation-round.ts";
+import { asked } from "../../round/cohorts.ts";
 import { OUT, progressText } from "../../round/participants.ts";
 import {
   COHORT_STEPS,
@@ -180,9 +181,29 @@ function outcomeOf(record: RoundRecord) {
       return {
         state: "progressing",
         reason: record.waiting?.for ?? record.phase,
-        message: record.waiting?.message ?? WORKING[record.phase],
+        message: record.waiting?.message ?? workingOn(record),
       } as const;
   }
+}
+
+/** What the round waits for: of a secure round too, whose cohorts show nothing else until their sum is there. */
+function workingOn(record: RoundRecord): string {
+  const phase = WORKING[record.phase as keyof typeof WORKING];
+  const cohorts = (record.secure?.cohorts ?? []).map((cohort, number) => ({ ...cohort, number }));
+  const living = cohorts.filter(({ failure }) => !failure);
+  if (record.candidate || living.length === 0) return phase;
+  const counts = living.map((cohort) => ({
+    number: cohort.number,
+    step: cohort.step,
+    answered: cohort.answered.length,
+    asked: cohort.step === "complete" ? cohort.answered.length : asked(cohort).length,
+  }));
+  const [only] = counts;
+  const steps =
+    cohorts.length === 1
+      ? `step ${only!.step}: ${only!.answered} of ${only!.asked} have answered`
+      : `steps of cohorts: ${counts.map((c) => `${c.number} ${c.step} ${c.answered}/${c.asked}`).join(", ")}`;
+  return record.phase === "Aggregating" ? steps : `${phase}; ${steps}`;
 }
 
 function instant(ms: number): string {
