@@ -26,6 +26,7 @@ import type { SharedApiServer } from "../shared-api-server.ts";
 import { TestOperator } from "../transport/operator.ts";
 import { TestKubelet } from "./kubelet.ts";
 
+/** Of a site that is alone with its operator. */
 export const participant = "clinic-a";
 
 const defaultPolicy = {
@@ -47,6 +48,7 @@ export class Site {
   /** With the rights that the chart gives an agent, and no more. */
   readonly kubeconfig: string;
   readonly namespace: string;
+  readonly participant: string;
   readonly operator: TestOperator;
   readonly kubelet: TestKubelet;
   readonly folder: string;
@@ -58,13 +60,14 @@ export class Site {
   #handle: Handle | undefined;
 
   private constructor(
-    parts: Pick<Site, "api" | "kubeconfig" | "namespace" | "operator" | "folder" | "keys"> & {
+    parts: Pick<Site, "api" | "kubeconfig" | "namespace" | "participant" | "operator" | "folder" | "keys"> & {
       policy: Partial<SitePolicy>;
     },
   ) {
     this.api = parts.api;
     this.kubeconfig = parts.kubeconfig;
     this.namespace = parts.namespace;
+    this.participant = parts.participant;
     this.operator = parts.operator;
     this.folder = parts.folder;
     this.keys = parts.keys;
@@ -83,17 +86,23 @@ export class Site {
     });
   }
 
-  static async open(api: SharedApiServer, policy: Partial<SitePolicy> = {}): Promise<Site> {
+  /** @param others  the operator that several sites share, and which of them this is */
+  static async open(
+    api: SharedApiServer,
+    policy: Partial<SitePolicy> = {},
+    others: { operator?: TestOperator; participant?: string } = {},
+  ): Promise<Site> {
     const folder = await mkdtemp(join(tmpdir(), "rondo-site-"));
     await mkdir(join(folder, "data"));
     const [namespace, operator, keys] = await Promise.all([
       api.createNamespace("agent"),
-      TestOperator.start(),
+      others.operator ?? TestOperator.start(),
       generateRoundKeys(),
     ]);
     const kubeconfig = await kubeconfigOfChart("rondo-agent", { administrator: api.kubeconfig, namespace, folder });
-    const site = new Site({ api, kubeconfig, namespace, operator, folder, keys, policy });
-    await writeFile(join(folder, "invitation.json"), JSON.stringify(operator.invite(participant)));
+    const name = others.participant ?? participant;
+    const site = new Site({ api, kubeconfig, namespace, participant: name, operator, folder, keys, policy });
+    await writeFile(join(folder, "invitation.json"), JSON.stringify(operator.invite(name)));
     await api.client.create(SERVICES, {
       metadata: { namespace, name: "rondo-agent-tasks" },
       spec: { selector: { app: "rondo-agent" }, ports: [{ port: 8445 }] },
@@ -107,6 +116,11 @@ export class Site {
   async close(): Promise<void> {
     await this.stopAgent();
     await this.operator.stop();
+    await this.remove();
+  }
+
+  /** What this site alone has on disk. */
+  async remove(): Promise<void> {
     await rm(this.folder, { recursive: true });
   }
 
@@ -145,7 +159,7 @@ export class Site {
     this.#process!.kill("SIGKILL");
     await gone;
     this.#process = undefined;
-    await this.until(() => this.operator.server.session(participant) === undefined, "the operator sees it gone");
+    await this.until(() => this.operator.server.session(this.participant) === undefined, "the operator sees it gone");
   }
 
   async stopAgent(): Promise<void> {
@@ -161,7 +175,9 @@ export class Site {
 
   /** The plan of a round, sent to the agent. */
   plan(change: Partial<Plan> = {}, deadlinesMs = { accept: 60_000, training: 120_000, aggregation: 180_000 }): Plan {
-    const identity = Buffer.from(this.operator.coordinator.members.get(participant)?.identity ?? "").toString("base64");
+    const identity = Buffer.from(this.operator.coordinator.members.get(this.participant)?.identity ?? "").toString(
+      "base64",
+    );
     const nowMs = Date.now();
     const deadlines = {
       accept: nowMs + deadlinesMs.accept,
@@ -170,7 +186,7 @@ export class Site {
     };
     return makePlan(
       {
-        participant,
+        participant: this.participant,
         identity,
         parentDigest: this.parent.sha256,
         parentBytes: this.parent.byteLength,
@@ -183,14 +199,14 @@ export class Site {
 
   send(plan: Plan): { planHash: Uint8Array } {
     const { signed, planHash } = signPlan(plan, this.operator.planKey.privateKey);
-    this.operator.server.session(participant)!.sendPlan(signed);
+    this.operator.server.session(this.participant)!.sendPlan(signed);
     return { planHash };
   }
 
   cancel(plan: Plan, reason: string, message: string): void {
     const { federation, round, attempt, purpose } = plan;
-    const work = { federation, round, attempt, purpose, participant, step: "cancel" };
-    this.operator.server.session(participant)!.sendCancellation(work, reason, message);
+    const work = { federation, round, attempt, purpose, participant: this.participant, step: "cancel" };
+    this.operator.server.session(this.participant)!.sendCancellation(work, reason, message);
   }
 
   /** What the agent reported: kinds, and for status the state. */
@@ -199,7 +215,9 @@ export class Site {
   }
 
   get reports(): AgentReport[] {
-    return this.operator.coordinator.reports.map(({ report }) => report);
+    return this.operator.coordinator.reports
+      .filter((one) => one.participant === this.participant)
+      .map(({ report }) => report);
   }
 
   failure(): { reason: string; message: string } | undefined {
@@ -213,7 +231,7 @@ export class Site {
   }
 
   connected(): Promise<void> {
-    return this.until(() => this.operator.server.session(participant) !== undefined, "connected");
+    return this.until(() => this.operator.server.session(this.participant) !== undefined, "connected");
   }
 
   /** The Job's trainer, with what its pod would find under /rondo/task. */
@@ -234,7 +252,11 @@ export class Site {
   async contribution(planHash: Uint8Array, index = 0): Promise<{ values: Set<number>; weight: string | undefined }> {
     const { file } = this.operator.coordinator.uploads[index]!;
     const plain: Uint8Array[] = [];
-    for await (const record of openRecords(file, { planHash, participant, privateKey: this.keys.privateKey }))
+    for await (const record of openRecords(file, {
+      planHash,
+      participant: this.participant,
+      privateKey: this.keys.privateKey,
+    }))
       plain.push(record);
     const opened = join(this.folder, "opened.safetensors");
     await writeFile(opened, Buffer.concat(plain));
