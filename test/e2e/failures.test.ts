@@ -29,13 +29,14 @@ import {
   TRAINER_IMAGE,
 } from "./failures/federation.ts";
 import {
+  atStep,
   endOf,
   eventually,
   lost,
   outcome,
-  roundAtStep,
   roundThat,
   secondsOf,
+  sessionsOf,
   startRound,
   terminal,
 } from "./failures/rounds.ts";
@@ -404,7 +405,7 @@ describe("at each step of secure aggregation", () => {
   test("before keys are shared: who is cut off is lost by name, and the sum is that of the other three", async () => {
     east.behave("wait");
     await startRound(under, "sharing", { federation: "small", deadlines: { aggregation: "100s" } });
-    await roundAtStep(under, "sharing", { step: "advertise", answered: 3 });
+    await atStep(under, "sharing", { step: "advertise", answered: 3 });
     await cutLink("west");
     killProcess("north", "agent");
     killProcess("coordinator", "operator");
@@ -419,13 +420,20 @@ describe("at each step of secure aggregation", () => {
         message: sentence(/its shares did not come by the sharing deadline/),
       },
     });
-    await isMeanOf(under, await endOf(under, "sharing"), [north, south, east]);
+    const ended = await endOf(under, "sharing");
+    await isMeanOf(under, ended, [north, south, east]);
+    expect(await sessionsOf(under, ended)).toEqual({
+      north: "RELEASED",
+      south: "RELEASED",
+      west: "ABORTED",
+      east: "RELEASED",
+    });
   });
 
   test("before keys are shared: with two cut off the cohort is too small, and nothing of the other two is opened", async () => {
     east.behave("wait");
     await startRound(under, "too-small", { federation: "small", deadlines: { aggregation: "60s" } });
-    await roundAtStep(under, "too-small", { step: "advertise", answered: 3 });
+    await atStep(under, "too-small", { step: "advertise", answered: 3 });
     await Promise.all([cutLink("west"), cutLink("north")]);
     east.letGo();
     const cut = await terminal(under, "too-small");
@@ -437,7 +445,13 @@ describe("at each step of secure aggregation", () => {
     });
     const late = { state: "Lost", reason: "ShareDeadline", message: sentence(/shares did not come/) };
     expect(lost(cut)).toEqual({ west: late, north: late, south: unopened, east: unopened });
-    await endOf(under, "too-small");
+    const ended = await endOf(under, "too-small");
+    expect(await sessionsOf(under, ended)).toEqual({
+      north: "ABORTED",
+      south: "ABORTED",
+      west: "ABORTED",
+      east: "ABORTED",
+    });
   });
 
   test("after masking and before shares are revealed: who has contributed counts, whether it answers or not", async () => {
@@ -445,7 +459,7 @@ describe("at each step of secure aggregation", () => {
     try {
       await startRound(under, "masked", { federation: "large", deadlines: { training: "4m", aggregation: "2m" } });
       // By the rate of its link alone east may still be at any earlier step when the others are done.
-      await roundAtStep(under, "masked", { step: "mask", answered: 3 });
+      await atStep(under, "masked", { step: "mask", answered: 3 });
       killProcess("south", "agent");
       await cutLink("west");
       await dieDuringUpload();
@@ -453,8 +467,7 @@ describe("at each step of secure aggregation", () => {
       await speedUp("east", SLOW_KIB_PER_SECOND);
     }
     // Three have confirmed the survivors and wait for the fourth, so that none can have been asked for shares.
-    const confirmed = await roundAtStep(under, "masked", { step: "consistency", answered: 3 });
-    expect(confirmed.status.contributions).toBe("4/4");
+    await atStep(under, "masked", { step: "consistency", answered: 3 });
     killProcess("coordinator", "operator");
     killProcess("south", "agent");
     await cutLink("north");
@@ -466,6 +479,13 @@ describe("at each step of secure aggregation", () => {
     const ended = await endOf(under, "masked");
     expect(under.sites.map((site) => site.starts("large", ended.status.number!))).toEqual([1, 1, 1, 1]);
     await isMeanOf(under, ended, under.sites);
+    // North had confirmed the survivors and was not there when shares were asked for.
+    expect(await sessionsOf(under, ended)).toEqual({
+      north: "ABORTED",
+      south: "RELEASED",
+      west: "RELEASED",
+      east: "RELEASED",
+    });
   });
 
   /** Operator and agent, twice each; the upload goes on where it was. */

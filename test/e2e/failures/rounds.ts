@@ -5,6 +5,7 @@ import type { AdapterVersion } from "../../../operator/api/adapter-version.ts";
 import { type FederationRound, isTerminal, type ParticipantStatusRow } from "../../../operator/api/federation-round.ts";
 import { ADAPTER_VERSIONS, FEDERATION_ROUNDS } from "../../../operator/kube/resources.ts";
 import { parseReference } from "../../../operator/publish/reference.ts";
+import type { CohortStep } from "../../../operator/round/record.ts";
 import { NAMESPACE } from "../../demo/install.ts";
 import type { FederationUnderTest } from "./federation.ts";
 
@@ -47,14 +48,14 @@ export async function roundThat(
   throw new Error(`${name} is not ${what}: ${JSON.stringify(last?.status, null, 1)}`);
 }
 
-/** @returns the round once this many members of its only cohort have answered this step of secure aggregation, and no later step has begun */
-export function roundAtStep(
+/** @returns once this many members of the round's only cohort have answered this step of secure aggregation, and no later step has begun */
+export async function atStep(
   federation: FederationUnderTest,
   name: string,
-  { step, answered }: { step: string; answered: number },
-): Promise<FederationRound> {
-  const said = new RegExp(`step ${step}: ${answered} of `);
-  return roundThat(federation, name, `at ${said.source}`, (round) => said.test(outcome(round).message ?? ""));
+  { step, answered }: { step: CohortStep; answered: number },
+): Promise<void> {
+  const said = `step ${step}: ${answered} of `;
+  await roundThat(federation, name, `at "${said}"`, (round) => outcome(round).message?.includes(said) === true);
 }
 
 /** The round when it is over, seen to have left nothing at the sites and nothing half-written in the registry. */
@@ -68,6 +69,23 @@ export async function endOf(federation: FederationUnderTest, name: string): Prom
 /** The round when it is over, whatever is left: for rounds that end while a site cannot be reached. */
 export function terminal(federation: FederationUnderTest, name: string): Promise<FederationRound> {
   return roundThat(federation, name, "over", ({ status }) => isTerminal(status.phase));
+}
+
+/** How each site's session ended: nothing of it is left to answer with, and nothing was asked of it that it had to refuse. */
+export async function sessionsOf(
+  { sites }: FederationUnderTest,
+  { status, spec }: FederationRound,
+): Promise<Record<string, string | undefined>> {
+  return eventually(() =>
+    Object.fromEntries(
+      sites.map((site) => {
+        const session = site.sessionOf(spec.federation, status.number!);
+        expect(session?.refused ?? false, site.name).toBe(false);
+        expect(session?.state ?? "ABORTED", site.name).toMatch(/^(RELEASED|ABORTED)$/);
+        return [site.name, session?.state];
+      }),
+    ),
+  );
 }
 
 /** Reason and sentence of everybody that did not contribute. */

@@ -10,10 +10,12 @@ import {
   writeFileSync,
 } from "node:fs";
 import { join } from "node:path";
+import type { SessionRow, SessionState } from "../../../operator/agent/secagg/session-record.ts";
 import type { KubeClient } from "../../../operator/kube/client.ts";
 import { JOBS, SECRETS } from "../../../operator/kube/resources.ts";
 import { NAMESPACE } from "../../demo/install.ts";
 import type { Kubectl } from "../../demo/programs.ts";
+import { journalled } from "./journals.ts";
 
 /** What trainers/misbehaving.py understands. */
 export type Behaviour = "train" | "real" | "crash" | "hang" | "wait" | "nan" | "wrong shape" | "another rank";
@@ -74,6 +76,16 @@ export class Site {
     const file = join(this.folders.behaviour, "starts");
     const lines = existsSync(file) ? readFileSync(file, "utf8").split("\n") : [];
     return lines.filter((line) => line === `${federation} ${round}`).length;
+  }
+
+  /** How the site's session of this round ended, as its agent's ledger says; undefined: there was none. */
+  sessionOf(federation: string, round: number): { state: SessionState; refused: boolean } | undefined {
+    const ledger = join(this.folders.agent, "ledger.db");
+    const isOf = (key: string) => key.includes(`/${federation}#${String(round).padStart(16, "0")}#`);
+    if ([...journalled(ledger, "session-secrets").keys()].some(isOf)) throw new Error("secrets of a session are kept");
+    const [, row] = [...journalled(ledger, "sessions")].find(([key]) => isOf(key)) ?? [];
+    const { state, refused } = (row ?? {}) as Partial<SessionRow>;
+    return state && { state, refused: refused !== undefined };
   }
 
   /** @param lines of the site's only data file; undefined: there is none */
