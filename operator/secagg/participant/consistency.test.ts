@@ -160,9 +160,19 @@ describe("inputs", () => {
     );
   });
 
-  test("aborts when a root has another length", () => {
-    const outcome = withInputs(changed(4, (input) => ({ ...input, root: input.root.subarray(1) })));
-    expect(outcome).toEqual(abortedWith("InputInvalid"));
+  test("aborts when a root has another length, even if its member signed it", () => {
+    // In T2 a root is not length-prefixed: a longer one could stand for another list.
+    const cohort = maskedBy();
+    const { deps, state } = cohort.player(4);
+    if (state.kind !== "Masked") throw new Error(state.kind);
+    for (const root of [rootOf(4).subarray(1), new Uint8Array(68)]) {
+      const signature = deps.sign(signedBytes("input", inputBody(state.t1, root, cohort.terms.byteLength)));
+      const outcome = withInputs(
+        changed(4, (input) => ({ ...input, root, signature })),
+        cohort,
+      );
+      expect(outcome, `${root.length} bytes`).toEqual(abortedWith("InputInvalid"));
+    }
   });
 });
 

@@ -101,6 +101,10 @@ describe("the roster", () => {
     },
   );
 
+  test("aborts when the coordinator lists a member 0 before the others", () => {
+    expect(shown((list) => [{ ...list[0]!, index: 0 }, ...list.slice(1)])).toEqual(abortedWith("RosterDiffers"));
+  });
+
   test("aborts when the coordinator leaves out this participant", () => {
     expect(shown((list) => list.filter(({ index }) => index !== VICTIM))).toEqual(abortedWith("OwnKeysDiffer"));
   });
@@ -116,7 +120,9 @@ describe("the roster", () => {
   });
 
   test("refuses an endless list before it looks at one key or signature", () => {
-    expect(shown(flood)).toEqual(abortedWith("RosterDiffers"));
+    const outcome = shown(flood);
+    expect(outcome).toEqual(abortedWith("RosterDiffers"));
+    expect(outcome).toMatchObject({ next: { message: "the coordinator listed 100000 members of a cohort of 5" } });
   });
 });
 
