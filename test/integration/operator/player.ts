@@ -36,14 +36,19 @@ export type Behaviour = (player: Player, assignment: Assignment) => Promise<void
 /** From when on it says nothing any more in a draw of cohorts. */
 export type DrawBehaviour = "honest" | "neverCommits" | "neverReveals";
 
+const ANSWERS = { keys: "share", shares: "upload", consistency: "consistency", unmask: "unmask" } as const;
+
 export class Player {
   readonly name: string;
   readonly plans: Assignment[] = [];
   readonly cancellations: Cancellation[] = [];
   readonly disconnections: string[] = [];
-  /** What was asked of it in secure rounds, repeats too. */
-  readonly steps: ProtocolStep[] = [];
+  /** What was asked of it in secure rounds although its answer had been acknowledged. */
+  readonly askedAgain: string[] = [];
+  readonly #acknowledged = new Set<string>();
   draws: DrawBehaviour = "honest";
+  /** Before it answers in a draw. */
+  onDraw: (step: DrawStep) => Promise<unknown> | undefined = () => undefined;
   /** Told of each step as it arrives. */
   onStep: (step: ProtocolStep) => void = () => {};
   readonly #identity = generateIdentity().privateKey;
@@ -73,7 +78,8 @@ export class Player {
             behaviour(this, { plan, planHash }).catch((error: unknown) => this.errors.push(error));
           },
           step: (step) => {
-            this.steps.push(step);
+            const asked = `${step.work!.round} ${ANSWERS[step.step!.$case]}`;
+            if (this.#acknowledged.has(asked)) this.askedAgain.push(asked);
             this.onStep(step);
           },
           draw: (step) => {
@@ -118,13 +124,15 @@ export class Player {
   }
 
   /** Any report, right or wrong. */
-  send({ kind, body }: AgentReport): Promise<void> {
-    return this.#client.send(kind, body as never);
+  async send({ kind, body }: AgentReport): Promise<void> {
+    await this.#client.send(kind, body as never);
+    this.#acknowledged.add(`${body.work!.round} ${kind}`);
   }
 
   /** Any file under any manifest. */
   async upload(manifest: Manifest, file: string): Promise<void> {
     await this.#client.upload(manifest, file);
+    this.#acknowledged.add(`${manifest.work!.round} upload`);
   }
 
   /** By its long-term key. */
@@ -150,6 +158,7 @@ export class Player {
 
   async #draw({ work, step }: DrawStep): Promise<void> {
     const { federation, round, attempt: number } = work!;
+    await this.onDraw({ work, step });
     const key = `${round} ${number}`;
     const ownWork = (kind: string) => ({ ...work!, participant: this.name, step: kind });
     if (step?.$case === "opening" && this.draws !== "neverCommits") {

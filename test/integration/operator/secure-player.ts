@@ -35,6 +35,8 @@ export interface Site {
   accuses?: string[];
   /** Before each answer. */
   before?: (question: Question) => Promise<unknown> | undefined;
+  /** After the answer was acknowledged. */
+  after?: (message: ParticipantMessage) => Promise<unknown> | undefined;
   /** What it says instead. */
   lies?: (message: ParticipantMessage, state: ParticipantState) => ParticipantMessage;
   /** What it goes on from instead. */
@@ -159,12 +161,13 @@ class Session {
     await this.#player.upload((await this.#site.forges?.(honest, this.#file())) ?? honest, this.#file());
   }
 
-  #say(message: ParticipantMessage): Promise<void> {
+  async #say(message: ParticipantMessage): Promise<void> {
     const said = this.#site.lies?.(message, this.#state) ?? message;
     const { plan, planHash } = this.#assignment;
     const work = this.#player.work(plan, said.$case);
     const body = said.$case === "advertise" ? { work, planHash, advertisement: said.value } : { work, ...said.value };
-    return this.#player.send({ kind: said.$case, body } as AgentReport);
+    await this.#player.send({ kind: said.$case, body } as AgentReport);
+    await this.#site.after?.(message);
   }
 
   #file(): string {

@@ -1,0 +1,89 @@
+/** A secure round over the operator's death: it goes on from its journal and asks nobody for what it holds. */
+import { setTimeout as sleep } from "node:timers/promises";
+import { afterEach, beforeEach, expect, test } from "vitest";
+import { type Question, type Site, trainsSecurely } from "./secure-player.ts";
+import { INITIAL_VALUE, TestWorld } from "./world.ts";
+
+let world: TestWorld;
+beforeEach(async () => {
+  world = await TestWorld.make();
+  await world.spawnOperator();
+});
+afterEach(() => world.stop());
+
+const SECURE = {
+  aggregation: { privacy: "secure" as const, clipNorm: "8" },
+  participants: { selector: { matchLabels: { team: "test" } }, minimum: 3 },
+};
+
+/** Gives the others the time to answer first, so that the step is half done. */
+async function killAndRestart(): Promise<void> {
+  await sleep(500);
+  await world.killOperator();
+  await world.spawnOperator();
+}
+
+/** ann 0.25, ben 0.5, cy 0.75, dee 1: their mean is 0.625. */
+async function addSites(ofCy: Site): Promise<void> {
+  for (const [at, name] of ["ann", "ben", "cy", "dee"].entries())
+    await world.addPlayer(name, trainsSecurely(0.25 * (at + 1), name === "cy" ? ofCy : {}));
+}
+
+async function expectWholeMean(): Promise<void> {
+  const version = await world.get<{ spec: { reference: string } }>("adapterversions", "fed-v1");
+  for (const value of await world.valuesOf(version!.spec.reference))
+    expect(value).toBeCloseTo(INITIAL_VALUE + 0.625, 5);
+}
+
+test.each<Question>(["plan", "keys", "shares", "consistency", "unmask"])(
+  "an operator that is killed while %s waits for its last answer finishes the round with all contributions",
+  async (question) => {
+    let killed = false;
+    const kill = async (at: Question) => {
+      if (at !== question || killed) return;
+      killed = true;
+      await killAndRestart();
+    };
+    await addSites({ before: kill });
+    await world.createFederation("fed", { ...SECURE, rounds: { count: 1 } });
+    const round = await world.ended("fed-r1");
+    expect(killed).toBe(true);
+    expect(round.status).toMatchObject({ phase: "Succeeded", number: 1, contributions: "4/4" });
+    await expectWholeMean();
+    for (const player of world.players) expect(player.askedAgain, player.name).toEqual([]);
+  },
+  90_000,
+);
+
+test("an operator that is killed while the masks are removed removes them again", async () => {
+  let killed = false;
+  const kill = async () => {
+    if (killed) return;
+    killed = true;
+    await world.killOperator();
+    await world.spawnOperator();
+  };
+  await addSites({ after: (message) => (message.$case === "unmask" ? kill() : undefined) });
+  await world.createFederation("fed", { ...SECURE, rounds: { count: 1 } });
+  const round = await world.ended("fed-r1");
+  expect(killed).toBe(true);
+  expect(round.status).toMatchObject({ phase: "Succeeded", contributions: "4/4" });
+  await expectWholeMean();
+}, 90_000);
+
+test("an operator that is killed in the middle of a draw draws on", async () => {
+  let killed = false;
+  for (const name of ["ann", "ben", "cy", "dee", "eve", "fay", "gus"]) {
+    const player = await world.addPlayer(name, trainsSecurely(0.5));
+    player.onDraw = async ({ step }) => {
+      if (name !== "ann" || step?.$case !== "commitments" || killed) return;
+      killed = true;
+      await killAndRestart();
+    };
+  }
+  await world.createFederation("fed", { ...SECURE, aggregation: { ...SECURE.aggregation, cohortSize: 6 } });
+  await world.createRound("one", "fed");
+  const round = await world.ended("one");
+  expect(killed).toBe(true);
+  expect(round.status).toMatchObject({ phase: "Succeeded", contributions: "7/7" });
+}, 90_000);
