@@ -9,7 +9,7 @@ import { SHARE_BYTES, type Share } from "../shares.ts";
 
 /**
  * @param shares  with distinct x, at least `threshold`
- * @returns the x of the wrong shares, none when all fit one polynomial; undefined: more are wrong than can be told
+ * @returns the x of the wrong shares, ascending, none when all fit one polynomial; undefined: more are wrong than can be told
  */
 export function wrongShares(shares: readonly Share[], threshold: number): number[] | undefined {
   const mostWrong = Math.floor((shares.length - threshold) / 2);
@@ -22,7 +22,7 @@ export function wrongShares(shares: readonly Share[], threshold: number): number
     if (locator.length - 1 > mostWrong || located.length !== locator.length - 1) return undefined;
     for (const { x } of located) wrong.add(x);
   }
-  return wrong.size > shares.length - threshold ? undefined : [...wrong];
+  return wrong.size > shares.length - threshold ? undefined : [...wrong].sort((a, b) => a - b);
 }
 
 /** 1 / Π (x_i − x_j) over j ≠ i: with these Σ w_i·P(x_i)·x_i^k = 0 for every P of degree < t and every k < m − t. */
