@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
 import type { JobObservation } from "../trainer/observe-job.ts";
-import { decide, type Facts, HOPELESS_PATIENCE_MS, report } from "./assignment.ts";
+import { decide, type Facts, HOPELESS_PATIENCE_MS, report, type SessionFacts } from "./assignment.ts";
 import type { Assignment, AssignmentState } from "./record.ts";
 
 const assignment = (state: AssignmentState, more: Partial<Assignment> = {}): Assignment => ({
@@ -163,6 +163,95 @@ const table: Array<{ says: string; state: AssignmentState; facts: Partial<Facts>
     next: { do: "finish", clean: true, tell: true },
   },
 ];
+
+const session = (facts: Partial<SessionFacts>): { session: SessionFacts } => ({
+  session: { message: "unsent", isUploaded: false, isAsked: false, ...facts },
+});
+const cancelled = { reason: "RoundFailed", message: "quorum lost" };
+const prepared = { kind: "Prepared" } as const;
+const badShare = { reason: "BadShare", message: "the shares from clinic-b cannot be decrypted", accused: ["clinic-b"] };
+
+const secure: Array<{ says: string; state?: AssignmentState; facts?: Partial<Facts>; next: object }> = [
+  { says: "trained: makes its delta, and seals nothing", state: { kind: "Trained" }, next: { do: "prepare" } },
+  { says: "the delta is there: shows its keys", facts: session({}), next: { do: "advertise" } },
+  { says: "keys in the ledger: says them", facts: session({ state: "ADVERTISED" }), next: { do: "send" } },
+  {
+    says: "keys on their way: waits until the round's end",
+    facts: session({ state: "ADVERTISED", message: "sent" }),
+    next: { do: "wait", untilMs: 2_000 },
+  },
+  {
+    says: "asked, before its own message was acknowledged: answers",
+    facts: session({ state: "SHARED", message: "sent", isAsked: true }),
+    next: { do: "answer" },
+  },
+  { says: "masked: uploads", facts: session({ state: "MASKED" }), next: { do: "uploadMasked" } },
+  {
+    says: "masked and uploaded: waits",
+    facts: session({ state: "MASKED", isUploaded: true }),
+    next: { do: "wait", untilMs: 2_000 },
+  },
+  { says: "signed: says so", facts: session({ state: "SIGNED" }), next: { do: "send" } },
+  { says: "released: gives its shares", facts: session({ state: "RELEASED" }), next: { do: "send" } },
+  {
+    says: "its shares are with the operator: contributed",
+    facts: session({ state: "RELEASED", message: "taken" }),
+    next: { do: "enter", state: { kind: "Contributed" } },
+  },
+  {
+    says: "released and cancelled: contributed all the same, for nothing can be taken back",
+    facts: { ...session({ state: "RELEASED", message: "sent" }), cancelled },
+    next: { do: "enter", state: { kind: "Contributed" } },
+  },
+  {
+    says: "released and too late: contributed",
+    facts: { ...session({ state: "RELEASED", message: "sent" }), nowMs: 2_000 },
+    next: { do: "enter", state: { kind: "Contributed" } },
+  },
+  {
+    says: "a failed check: failed, with who is accused",
+    facts: session({ state: "ABORTED", problem: badShare }),
+    next: { do: "enter", state: { kind: "Failed", ...badShare } },
+  },
+  {
+    says: "a failed check and a cancellation: the check is what is told",
+    facts: { ...session({ state: "ABORTED", problem: badShare }), cancelled },
+    next: { do: "enter", state: { kind: "Failed", ...badShare } },
+  },
+  {
+    says: "the operator does not take its message: failed in the operator's words",
+    facts: session({
+      state: "SHARED",
+      message: "refused",
+      refusal: { reason: "NotExpected", message: "the step is over" },
+    }),
+    next: failed("NotExpected", "the step is over"),
+  },
+  {
+    says: "masked and too late: failed",
+    facts: { ...session({ state: "MASKED" }), nowMs: 2_000 },
+    next: failed("RoundEnded"),
+  },
+  {
+    says: "cancelled while masked",
+    facts: { ...session({ state: "MASKED" }), cancelled },
+    next: { do: "enter", state: { kind: "Cancelled", ...cancelled } },
+  },
+];
+
+test.each(secure)("a secure round: $says", ({ state = prepared, facts, next }) => {
+  expect(decide(assignment(state, { privacy: "secure" }), { nowMs: 0, ...facts })).toEqual(next);
+});
+
+test("a secure assignment is Trained until its keys' shares are out, and Sharing from then on", () => {
+  const progress = { step: 2, steps: 8 };
+  const told = (facts: Partial<SessionFacts>) =>
+    report(assignment(prepared, { privacy: "secure" }), undefined, progress, session(facts).session)?.state;
+  expect(told({})).toBe("Trained");
+  expect(told({ state: "ADVERTISED" })).toBe("Trained");
+  expect(told({ state: "SHARED" })).toBe("Sharing");
+  expect(told({ state: "RELEASED" })).toBe("Sharing");
+});
 
 test.each(table)("$says", ({ state, facts, next }) => {
   expect(decide(assignment(state), { nowMs: 0, ...facts })).toEqual(next);

@@ -71,7 +71,8 @@ export function decide(assignment: Assignment, facts: Facts): Step {
     const step = { do: "finish", clean: !assignment.cleaned, tell: !assignment.told } as const;
     return step.clean || step.tell ? step : { do: "nothing" };
   }
-  if (facts.cancelled && !isReleased(facts)) return { do: "enter", state: { kind: "Cancelled", ...facts.cancelled } };
+  if (facts.cancelled && !isSessionOver(facts))
+    return { do: "enter", state: { kind: "Cancelled", ...facts.cancelled } };
   switch (state.kind) {
     case "Accepted":
       if (facts.nowMs < deadlines.acceptMs) return { do: "start" };
@@ -94,9 +95,9 @@ function afterTraining({ privacy }: Assignment): Step {
   return privacy === "secure" ? { do: "prepare" } : { do: "seal" };
 }
 
-/** Shares are out: whatever comes now, this site is in the sum if there is one. */
-function isReleased({ session }: Facts): boolean {
-  return session?.state === "RELEASED";
+/** Shares are out, or a check has failed: whatever comes now, that is what the assignment ends with. */
+function isSessionOver({ session }: Facts): boolean {
+  return session?.state === "RELEASED" || session?.state === "ABORTED";
 }
 
 function followSession({ deadlines }: Assignment, facts: Facts): Step {

@@ -52,6 +52,12 @@ export interface SessionFiles {
   delta(): Promise<{ file: string; weight: number }>;
 }
 
+const NOT_UNDERSTOOD: SessionProblem = {
+  reason: "AgentProblem",
+  message: "a step of secure aggregation could not be taken; the agent's log at the site says why",
+  accused: [],
+};
+
 const STATES: { [K in ParticipantState["kind"]]: SessionState } = {
   Advertised: "ADVERTISED",
   Shared: "SHARED",
@@ -128,8 +134,9 @@ export class SecureSession {
   async answer(message: CoordinatorMessage, files: SessionFiles, signal: AbortSignal): Promise<Outcome["kind"]> {
     if (!this.#state) return "nothing";
     const outcome = this.#receive(this.#state, message);
-    await this.#perform(outcome, this.#state, files, signal);
-    return outcome.kind;
+    if (outcome) await this.#perform(outcome, this.#state, files, signal);
+    else await (this.#state.kind === "Released" ? this.#refuse(NOT_UNDERSTOOD) : this.abort(NOT_UNDERSTOOD));
+    return outcome?.kind ?? "abort";
   }
 
   async #perform(outcome: Outcome, state: ParticipantState, files: SessionFiles, signal: AbortSignal): Promise<void> {
@@ -204,23 +211,13 @@ export class SecureSession {
     this.#deps.metrics.sessionEnded("Cancelled");
   }
 
-  #receive(state: ParticipantState, message: CoordinatorMessage): Outcome {
+  /** undefined: not understood. Nothing that comes off the wire may make this agent try the same thing for ever. */
+  #receive(state: ParticipantState, message: CoordinatorMessage): Outcome | undefined {
     try {
       return receive(this.#participant, state, message);
     } catch (error) {
-      // Nothing that came off the wire may make this agent try the same thing for ever.
       this.#deps.log.error({ err: error, asked: message.$case }, "step of secure aggregation not understood");
-      const sentence = "a message of the coordinator could not be understood";
-      if (state.kind === "Released") return { kind: "refuse", code: "MessageMalformed", message: sentence };
-      if (state.kind === "Aborted") return { kind: "nothing" };
-      const next = {
-        kind: "Aborted",
-        from: state.kind,
-        code: "MessageMalformed",
-        message: sentence,
-        accused: [],
-      } as const;
-      return { kind: "abort", next: { ...next, accused: [] } };
+      return undefined;
     }
   }
 
