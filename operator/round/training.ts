@@ -11,30 +11,32 @@ import { stepCohorts, stepDeadlines } from "./secure-steps.ts";
 import type { Action, Decision, World } from "./world.ts";
 
 export function followTraining(before: RoundRecord, world: World): Decision {
-  const { record: sifted, actions: told } = sift(before, world);
-  const isOver = !sifted.participants.some((p) => BEFORE_TRAINED.includes(p.state)) && !awaitsKeys(sifted);
-  const { record, actions } = secureSteps(isOver ? startAggregation(sifted, world.nowMs) : sifted, world, told);
-  const fault = quorumFault(record);
-  if (fault) return fail(record, fault, world.nowMs, actions);
-  if (!isOver) {
+  const training = stepped(sift(before, world), world, { advertised: false });
+  const fault = quorumFault(training.record);
+  if (fault) return fail(training.record, fault, world.nowMs, training.actions);
+  if (isUnderWay(training.record)) {
+    const { record, actions } = training;
     return {
       record,
       actions: [...actions, ...invite(record), ...addUp(record, world)],
       lookAgainAtMs: nextDeadline(record),
     };
   }
+  const aggregating = { ...training, record: startAggregation(training.record, world.nowMs) };
+  const { record, actions } = stepped(aggregating, world, { advertised: true });
   // Another phase decides from here on: at once.
   return { record, actions: [...actions, ...addUp(record, world)], lookAgainAtMs: world.nowMs };
 }
 
-function awaitsKeys(record: RoundRecord): boolean {
+function isUnderWay(record: RoundRecord): boolean {
+  if (record.participants.some((p) => BEFORE_TRAINED.includes(p.state))) return true;
   return (record.secure?.cohorts ?? []).some((cohort) => awaited(record, cohort).length > 0);
 }
 
-function secureSteps(record: RoundRecord, world: World, told: Action[]): Sifted {
-  if (!record.secure) return { record, actions: told };
-  const stepped = stepCohorts(record, world, { advertised: record.phase === "Aggregating" });
-  return { record: stepped.record, actions: [...told, ...stepped.actions] };
+function stepped({ record, actions }: Sifted, world: World, at: { advertised: boolean }): Sifted {
+  if (!record.secure) return { record, actions };
+  const after = stepCohorts(record, world, at);
+  return { record: after.record, actions: [...actions, ...after.actions] };
 }
 
 /** Contributions whose number is not in the sum yet; the worker adds each once and in any order. */

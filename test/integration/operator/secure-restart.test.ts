@@ -36,7 +36,7 @@ async function expectWholeMean(): Promise<void> {
 }
 
 test.each<Question>(["plan", "keys", "shares", "consistency", "unmask"])(
-  "an operator that is killed while %s waits for its last answer finishes the round with all contributions",
+  "an operator that is killed while the last answer to %s is out finishes the round with all contributions",
   async (question) => {
     let killed = false;
     const kill = async (at: Question) => {
