@@ -135,7 +135,7 @@ async function startAgent({ folder, api, processes, namespace }: Context, site: 
     invitation,
     tasks: { address: `127.0.0.1:${tasks}`, service: "rondo-agent-tasks" },
     metrics: { address: `127.0.0.1:${metrics}` },
-    policy: { federations: ["*"], images: ["*"], privacy: ["trusted"], minParticipants: 1, gpus: { max: 1 } },
+    policy: { federations: ["*"], images: ["*"], privacy: ["secure", "trusted"], minParticipants: 1, gpus: { max: 1 } },
     podTemplate: { spec: { nodeName: NODE } },
     log: { level: "info" },
   };

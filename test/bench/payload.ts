@@ -2,6 +2,8 @@
 
 export const PARTICIPANTS = 5;
 export const ROUNDS = 5;
+/** Of Flower's SecAgg+: each takes the better part of a minute. */
+export const SECAGG_PLUS_ROUNDS = 3;
 export const RANK = 8;
 /** Values per tensor: 256 KiB. */
 export const FEATURES = 8192;

@@ -38,6 +38,17 @@ export function against(result: Pick<Result, "name" | "value" | "unit">, peer: s
   return { ...result, peer, peerValue, ratio, bar: `less than ${peer}`, met: result.value < peerValue };
 }
 
+/** A figure against a peer's that it must beat by this factor: better is smaller. */
+export function timesFaster(
+  result: Pick<Result, "name" | "value" | "unit">,
+  peer: string,
+  peerValue: number,
+  factor: number,
+): Result {
+  const ratio = round(result.value / peerValue, 4);
+  return { ...result, peer, peerValue, ratio, bar: `${factor} times less than ${peer}`, met: ratio * factor <= 1 };
+}
+
 /** A figure against a fixed bar: smaller is better. */
 export function below(result: Pick<Result, "name" | "value" | "unit">, bar: number): Result {
   return { ...result, bar: `< ${bar} ${result.unit}`, met: result.value < bar };

@@ -38,18 +38,20 @@ interface RoundObject extends RawObject {
   };
 }
 
-export async function runRondo(folder: string): Promise<RondoRun> {
+export type Privacy = "secure" | "trusted";
+
+export async function runRondo(folder: string, privacy: Privacy): Promise<RondoRun> {
   await mkdir(folder, { recursive: true });
   await using federation = await startFederation(folder, PARTICIPANTS);
   const initial = await pushInitial(federation.registry, folder);
-  await federation.api.client.create(FEDERATIONS, manifest(federation, initial));
+  await federation.api.client.create(FEDERATIONS, manifest(federation, initial, privacy));
   const rounds = await finished(federation);
   federation.processes.sample();
   const times = rounds.map(
     (round) => new Map(round.status?.phaseTimes?.map(({ phase, at }) => [phase, Date.parse(at) / 1000])),
   );
   return {
-    title: "Rondo",
+    title: privacy === "secure" ? "Rondo, secure aggregation" : "Rondo, trusted operator",
     seconds: times.map((time) => time.get("Succeeded")! - Math.min(...time.values())),
     endingSeconds: rounds.map((round, i) => times[i]!.get("Succeeded")! - lastContribution(round)),
     phases: secondsByPhase(rounds),
@@ -79,7 +81,7 @@ async function pushInitial(registry: Registry, folder: string): Promise<string> 
   return (await pushAdapter(repository, { weights, config, rank: RANK }, lineage)).reference;
 }
 
-function manifest({ namespace, registry }: BenchFederation, initial: string) {
+function manifest({ namespace, registry }: BenchFederation, initial: string, privacy: Privacy) {
   return {
     metadata: { name: FEDERATION, namespace },
     spec: {
@@ -97,7 +99,7 @@ function manifest({ namespace, registry }: BenchFederation, initial: string) {
       participants: { selector: { matchLabels: { bench: "yes" } }, minimum: PARTICIPANTS },
       deadlines: { accept: "2m", training: "5m", aggregation: "5m" },
       aggregation: {
-        privacy: "trusted",
+        privacy,
         rule: "mean",
         lora: "average",
         weighting: "examples",

@@ -12,7 +12,7 @@ import { PEERS, peerEnvironment } from "./environment.ts";
 import type { PeerRun } from "./peer-run.ts";
 
 const PORT = 29_092;
-const LIMIT_MS = 400_000;
+const LIMIT_MS = 600_000;
 
 function roleOf(command: string): string {
   if (/flower-superlink|flwr-serverapp|flower-superexec.*serverapp/.test(command)) return "server";
@@ -20,8 +20,14 @@ function roleOf(command: string): string {
   return "other";
 }
 
-/** @param tensors  how many arrays the payload is cut into */
-export async function runFlower(folder: string, tensors: number): Promise<PeerRun> {
+export interface FlowerSetup {
+  /** How many arrays the payload is cut into. */
+  tensors: number;
+  /** Flower's SecAgg+ around its FedAvg. */
+  secure?: { rounds: number };
+}
+
+export async function runFlower(folder: string, { tensors, secure }: FlowerSetup): Promise<PeerRun> {
   const bin = await peerEnvironment("flower");
   await mkdir(join(folder, "home"), { recursive: true });
   const certificates = makeCertificates(folder);
@@ -50,14 +56,14 @@ export async function runFlower(folder: string, tensors: number): Promise<PeerRu
       ]);
     }
     const columns = PAYLOAD_BYTES / 4 / tensors / 8;
-    const config = `num-rounds=${ROUNDS} clients=${PARTICIPANTS} tensors=${tensors} columns=${columns} log='${log}'`;
-    const app = join(import.meta.dirname, "flower");
+    const config = `num-rounds=${secure?.rounds ?? ROUNDS} clients=${PARTICIPANTS} tensors=${tensors} columns=${columns} log='${log}'`;
+    const app = join(import.meta.dirname, secure ? "flower-secagg" : "flower");
     start("run", "flwr", ["run", app, "bench", "--run-config", config, "--stream"]);
     const events = await finished(log);
     group.sample();
     const seconds = secondsPerRound(events);
     return {
-      title: `${PEERS.flower.title}, ${tensors === 1 ? "1 tensor" : `${tensors} tensors`}`,
+      title: `${PEERS.flower.title}${secure ? " SecAgg+" : ""}, ${tensors === 1 ? "1 tensor" : `${tensors} tensors`}`,
       seconds,
       server: group.usage("server"),
       cpuSeconds: group.cpuSeconds(),
