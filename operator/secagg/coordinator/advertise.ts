@@ -3,7 +3,7 @@
  * Holds: U1's keys are such that every honest member takes List1: signed, usable, and no two alike. One member's bad keys would
  * otherwise make all the others abort, and nobody could say whose fault it was.
  */
-import { sameBytes } from "../bytes.ts";
+import { hex } from "../bytes.ts";
 import { SecaggFault } from "../faults.ts";
 import { isUsable, KEY_BYTES, verifySigned } from "../key-agreement.ts";
 import type { Advertisement, KeyList, SessionTerms } from "../messages.ts";
@@ -44,8 +44,8 @@ export function closeAdvertising(terms: SessionTerms, state: Advertising, member
 /** List1 is the same for everybody. */
 export const keyList = (state: Sharing): KeyList => ({ advertised: [...state.u1] });
 
-/** Whether none of the three equals another of them or anything advertised so far. */
+/** Whether none of the three equals another of them or anything advertised so far. All of it is public. */
 function areFresh(state: Advertising, values: readonly Uint8Array[]): boolean {
-  const taken = [...state.answers.values()].flatMap(({ cPk, sPk, cmB }) => [cPk, sPk, cmB]);
-  return values.every((value, at) => ![...taken, ...values.slice(0, at)].some((other) => sameBytes(value, other)));
+  const advertised = [...state.answers.values()].flatMap(({ cPk, sPk, cmB }) => [cPk, sPk, cmB]);
+  return new Set([...advertised, ...values].map(hex)).size === advertised.length + values.length;
 }

@@ -6,7 +6,7 @@ import { SecaggFault } from "../faults.ts";
 import { verifySigned } from "../key-agreement.ts";
 import type { SessionTerms, ShareKeys, ShareList } from "../messages.ts";
 import { CIPHERTEXT_BYTES } from "../share-encryption.ts";
-import { answersOf, type Masking, nameOf, type Sharing, withAnswer } from "./states.ts";
+import { type Masking, nameOf, type Sharing, withAnswer } from "./states.ts";
 
 /** @throws SecaggFault "MessageMalformed" (not one ciphertext of 80 bytes for each other member of U1, ascending) | "SignatureInvalid" */
 export function takeShares(terms: SessionTerms, state: Sharing, index: number, message: ShareKeys): Sharing {
@@ -29,11 +29,15 @@ export function closeSharing(state: Sharing, members: readonly number[]): Maskin
 
 /** List2, for one member of U2. */
 export function shareList(state: Masking, receiver: number): ShareList {
+  const place = state.u1.findIndex(({ index }) => index === receiver);
   const senders = state.u2.filter((index) => index !== receiver);
-  const sent = answersOf(state.shared, senders).map(({ shares }) => shares.find(({ index }) => index === receiver)!);
   return {
     acks: state.u2.map((index) => ({ index, signature: state.shared.get(index)!.ack })),
-    shares: senders.map((index, at) => ({ index, ciphertext: sent[at]!.ciphertext })),
+    // A sender's list is U1 without the sender.
+    shares: senders.map((index) => {
+      const { ciphertext } = state.shared.get(index)!.shares[index < receiver ? place - 1 : place]!;
+      return { index, ciphertext };
+    }),
   };
 }
 
