@@ -8,6 +8,7 @@ const BENCHMARKS: Record<string, () => Promise<{ run: Benchmark }>> = {
   kernels: () => import("./kernels.ts"),
   round: () => import("./round.ts"),
   idle: () => import("./idle.ts"),
+  secagg: () => import("./secagg/secagg.ts"),
 };
 
 const name = process.argv[2] ?? "";
