@@ -36,6 +36,8 @@ export interface HashedLeaf {
 export type MaskingRequest = { do: "tail"; tallies: TensorTallies };
 
 export type MaskingAnswer =
+  /** First: the thread runs. It goes on by itself. */
+  | { kind: "started" }
   /** No piece is left; these leaves are written. */
   | { kind: "pieces"; leaves: HashedLeaf[]; tallies: TensorTallies }
   | { kind: "tail"; leaves: HashedLeaf[] }

@@ -34,6 +34,7 @@ port.on("message", ({ tallies }: MaskingRequest) => {
   answer(() => ({ kind: "tail", leaves: makeTail(tallies) }));
   close();
 });
+answer(() => ({ kind: "started" }));
 answer(() => ({ kind: "pieces", leaves: makePieces(), tallies: maker.tallies }));
 
 function answer(work: () => MaskingAnswer): void {

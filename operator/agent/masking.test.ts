@@ -89,6 +89,7 @@ describe.each(RINGS)("a masked vector in %s", (ring) => {
       byteLength: read.byteLength,
       leaves: read.leaves.map(text),
       root: text(merkleRoot(read.leaves)),
+      maskingSeconds: expect.any(Number),
     });
     expect(await readdir(folder)).toEqual(["delta", "masked"]);
 

@@ -40,6 +40,8 @@ export interface MaskedVector {
   byteLength: number;
   leaves: Uint8Array[];
   root: Uint8Array;
+  /** From the first thread's start to the last leaf: without starting threads and without waiting for the disk. */
+  maskingSeconds: number;
 }
 
 /**
@@ -58,13 +60,16 @@ export async function makeMaskedVector(options: MaskingOptions): Promise<MaskedV
   const stop = () => threads.forEach((thread) => void thread.end(signal?.reason));
   signal?.addEventListener("abort", stop);
   try {
+    await Promise.race(threads.map((thread) => thread.answer("started")));
+    const startMs = performance.now();
     const leaves = await leavesOf(threads, leafCount(layout.byteLength));
+    const maskingSeconds = (performance.now() - startMs) / 1000;
     // Ending threads and syncing take some 10 ms each.
     await Promise.all([file.sync(), ...threads.map((thread) => thread.end())]);
     signal?.throwIfAborted();
     await rename(part, outFile);
     await syncFolder(dirname(outFile));
-    return { byteLength: layout.byteLength, leaves, root: merkleRoot(leaves) };
+    return { byteLength: layout.byteLength, leaves, root: merkleRoot(leaves), maskingSeconds };
   } catch (error) {
     // Before the file goes: a thread that still runs would write it.
     await Promise.all(threads.map((thread) => thread.end()));
@@ -129,7 +134,7 @@ class MaskingThread {
     this.#worker.postMessage(request);
   }
 
-  async answer<K extends "pieces" | "tail">(kind: K): Promise<AnswerOf<K>> {
+  async answer<K extends "started" | "pieces" | "tail">(kind: K): Promise<AnswerOf<K>> {
     if (this.#ended) throw this.#ended;
     const waiting = Promise.withResolvers<MaskingAnswer>();
     this.#answers.push(waiting);

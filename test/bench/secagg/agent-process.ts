@@ -3,7 +3,7 @@ import { type MaskingOptions, makeMaskedVector } from "../../../operator/agent/m
 import { observed } from "./observe.ts";
 
 process.on("message", (options: MaskingOptions) => {
-  void observed(() => makeMaskedVector(options)).then(({ seconds, aboveIdleMiB, eventLoopP99Ms }) =>
-    process.send!({ seconds, aboveIdleMiB, eventLoopP99Ms }),
+  void observed(() => makeMaskedVector(options)).then(({ result, ...seen }) =>
+    process.send!({ result: result.maskingSeconds, ...seen }),
   );
 });
