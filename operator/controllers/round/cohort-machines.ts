@@ -4,6 +4,7 @@
  *   answer lie in journal space "secagg" in the commit that put its sender into the record. So nothing is asked for twice after a restart.
  * Does not: decide when a step ends (operator/round), nor send anything.
  */
+import { setImmediate } from "node:timers/promises";
 import type { Journal, Write } from "../../journal/journal.ts";
 import { asked } from "../../round/cohorts.ts";
 import { COHORT_STEPS, type Cohort, type CohortStep, type RoundRecord } from "../../round/record.ts";
@@ -21,6 +22,8 @@ import { Advertise, Consistency, ShareKeys, SignedInput, Unmask } from "../../tr
 import type { RoundPlan } from "./stored-plan.ts";
 
 const SPACE = "secagg";
+/** A few milliseconds of signatures, then everybody else has a turn. */
+const ANSWERS_AT_ONCE = 16;
 
 /** What a member said, as it came: one of its messages, or the signed part of its upload's manifest. */
 export type StepAnswer = ParticipantMessage | { $case: "mask"; value: SignedInput };
@@ -52,7 +55,7 @@ export class CohortMachines {
     );
     const machines = new CohortMachines(uid, terms);
     const entries = await journal.entries(SPACE, `${uid}/`);
-    machines.#rebuild(record(), entries);
+    await machines.#rebuild(record(), entries);
     return machines;
   }
 
@@ -86,7 +89,8 @@ export class CohortMachines {
     return this.#at(record, number);
   }
 
-  #rebuild(record: RoundRecord, entries: Array<{ key: string; value: Uint8Array }>): void {
+  async #rebuild(record: RoundRecord, entries: Array<{ key: string; value: Uint8Array }>): Promise<void> {
+    let taken = 0;
     const answers = entries.map(({ key, value }) => ({ ...parseKey(key), value }));
     for (const [number, cohort] of record.secure!.cohorts.entries()) {
       // Nobody is asked anything any more.
@@ -96,6 +100,8 @@ export class CohortMachines {
         for (const { participant, value } of own) {
           const answer = decode(step, value);
           this.#states[number] = this.#received(number, this.#states[number]!, participant, answer);
+          // Each costs a check of a signature or two; nobody can use the states before all of them are back.
+          if (++taken % ANSWERS_AT_ONCE === 0) await setImmediate();
         }
         if (step === cohort.step) break;
         this.#close(number, cohort);

@@ -1,6 +1,7 @@
 import { describe, expect, test } from "vitest";
 import { federationRoundSchema } from "../../api/federation-round.ts";
 import { decide } from "../../round/decide.ts";
+import { cohort, FIVE, SEVEN, secureAt, secureTraining } from "../../round/testing/cohorts.ts";
 import { pending, publishing, T0, training, world } from "../../round/testing/worlds.ts";
 import { statusOf } from "./status.ts";
 
@@ -37,6 +38,34 @@ describe("the status of a round", () => {
     expect(condition(status, "Published")).toMatchObject({ status: "False", reason: "QuorumLost" });
     expect(condition(status, "Stalled")).toMatchObject({ status: "True", reason: "QuorumLost" });
     expect(condition(status, "Reconciling")).toBeUndefined();
+  });
+
+  test("a secure round says what its steps wait for, and how many contributions it needs", () => {
+    const sharing = statusOf(secureAt("share", ["ann", "ben"]), [], at);
+    expect(sharing.plan?.threshold).toBe(4);
+    expect(condition(sharing, "Aggregated")).toMatchObject({ status: "Unknown", reason: "Sharing" });
+    expect(condition(sharing, "Succeeded")?.message).toBe("step share: 2 of 5 have answered");
+    const training = statusOf(secureTraining([cohort(FIVE, { answered: ["ann"] })], { ben: "Training" }), [], at);
+    expect(condition(training, "Aggregated")).toMatchObject({ status: "Unknown", reason: "Advertising" });
+    expect(condition(training, "Succeeded")?.message).toBe("participants train; step advertise: 1 of 5 have answered");
+  });
+
+  test("of several cohorts it says each one's step, and as its own the slowest", () => {
+    const [four, three] = [SEVEN.slice(0, 4), SEVEN.slice(4)];
+    const mask = cohort(four, { step: "mask", answered: ["ann"], u1: four, u2: four });
+    const share = cohort(three, { step: "share", u1: three });
+    const status = statusOf({ ...secureTraining([mask, share]), phase: "Aggregating" }, [], at);
+    expect(condition(status, "Succeeded")?.message).toBe("steps of cohorts: 0 mask 1/4, 1 share 0/3");
+    expect(condition(status, "Aggregated")).toMatchObject({ reason: "Sharing" });
+  });
+
+  test("when a cohort was lost, no sum is said to be made", () => {
+    const { record } = decide(secureAt("share", FIVE, { states: { ann: "Failed", ben: "Failed" } }), world());
+    const before = statusOf(secureAt("share", FIVE), [], at).conditions!;
+    expect(condition(statusOf(record, before, at), "Aggregated")).toMatchObject({
+      status: "False",
+      reason: "CohortTooSmall",
+    });
   });
 
   test("a condition keeps its transition time as long as its status stays", () => {

@@ -7,7 +7,7 @@
 import { type AnswerStep, applyAnswer, participantOf } from "../../round/cohorts.ts";
 import { applyCommitment, applyNonce } from "../../round/drawing.ts";
 import { isOut } from "../../round/participants.ts";
-import type { RoundRecord } from "../../round/record.ts";
+import { isTerminal, type RoundRecord } from "../../round/record.ts";
 import { applyFault } from "../../round/reports.ts";
 import { commitmentToNonce, type Draw, isCommitment } from "../../secagg/draw.ts";
 import { type SecaggCode, SecaggFault } from "../../secagg/faults.ts";
@@ -82,9 +82,12 @@ async function guarded(
   { uid, participant }: { uid: string; participant: string },
   work: (machines: Awaited<ReturnType<Workplace["machines"]>>, record: RoundRecord) => Promise<unknown>,
 ): Promise<void> {
-  const machines = await workplace.machines(uid);
+  const machines = await workplace.machines(uid).catch((error: unknown) => {
+    throw isOver(workplace, uid) ? roundOver() : error;
+  });
   const record = workplace.desk.get(uid);
-  if (!record) throw new TransportFault("NotExpected", "there is no such round; it may have been deleted");
+  // What is written after the round's end would never be removed.
+  if (!record || isTerminal(record)) throw roundOver();
   try {
     await work(machines, record);
   } catch (error) {
@@ -92,6 +95,15 @@ async function guarded(
     await exclude(context, workplace, { uid, participant }, { reason: error.code, message: error.message });
     throw new TransportFault(TRANSPORT_CODES[error.code] ?? "MessageInvalid", error.message);
   }
+}
+
+function isOver({ desk }: Pick<Workplace, "desk">, uid: string): boolean {
+  const record = desk.get(uid);
+  return !record || isTerminal(record);
+}
+
+function roundOver(): TransportFault {
+  return new TransportFault("NotExpected", "the round has ended or was deleted");
 }
 
 const TRANSPORT_CODES: Partial<Record<SecaggCode, TransportCode>> = {

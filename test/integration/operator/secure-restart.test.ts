@@ -1,6 +1,8 @@
 /** A secure round over the operator's death: it goes on from its journal and asks nobody for what it holds. */
+import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterEach, beforeEach, expect, test } from "vitest";
+import { openJournal } from "../../../operator/journal/open.ts";
 import { type Question, type Site, trainsSecurely } from "./secure-player.ts";
 import { INITIAL_VALUE, TestWorld } from "./world.ts";
 
@@ -35,6 +37,14 @@ async function expectWholeMean(): Promise<void> {
     expect(value).toBeCloseTo(INITIAL_VALUE + 0.625, 5);
 }
 
+/** What only an open round may keep. */
+async function leftInJournal(): Promise<string[]> {
+  const journal = await openJournal(join(world.folder, "operator", "journal.sqlite"));
+  const spaces = await Promise.all(["secagg", "plans", "round-keys"].map((space) => journal.entries(space)));
+  await journal.close();
+  return spaces.flat().map(({ key }) => key);
+}
+
 test.each<Question>(["plan", "keys", "shares", "consistency", "unmask"])(
   "an operator that is killed while the last answer to %s is out finishes the round with all contributions",
   async (question) => {
@@ -51,6 +61,8 @@ test.each<Question>(["plan", "keys", "shares", "consistency", "unmask"])(
     expect(round.status).toMatchObject({ phase: "Succeeded", number: 1, contributions: "4/4" });
     await expectWholeMean();
     for (const player of world.players) expect(player.askedAgain, player.name).toEqual([]);
+    await world.stopOperator();
+    expect(await leftInJournal()).toEqual([]);
   },
   90_000,
 );
