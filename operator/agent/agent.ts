@@ -6,8 +6,6 @@
 import type { Logger } from "pino";
 import { z } from "zod";
 import type { Plan } from "../round/plan.ts";
-import { trainerJobName } from "../trainer/job.ts";
-import { newTaskToken } from "../trainer/task-server.ts";
 import { TransportFault } from "../transport/faults.ts";
 import type {
   Cancellation,
@@ -21,12 +19,14 @@ import type { Invitation } from "../transport/invitation.ts";
 import { openPlan, planHashOf, type ReceivedPlan } from "../transport/plan.ts";
 import type { SitePolicy } from "./config.ts";
 import { NotWanted } from "./link.ts";
+import { newAssignment } from "./new-assignment.ts";
 import { workOf } from "./operator-link.ts";
-import { judge, type Seen, type Verdict } from "./policy.ts";
+import { judge, type Verdict } from "./policy.ts";
 import { type Assignment, assignmentKey, hasEnded } from "./record.ts";
 import { askedAfterEnd } from "./secagg/after-end.ts";
 import { Draws } from "./secagg/draws.ts";
-import { giveUp, LEDGER_TOO_OLD } from "./secagg/old-ledger.ts";
+import { giveUpIfOld } from "./secagg/old-ledger.ts";
+import { seenOf } from "./seen.ts";
 import { Work, type WorkDeps } from "./work.ts";
 
 export interface AgentDeps extends WorkDeps {
@@ -55,7 +55,8 @@ export class Agent {
 
   /** Takes up again what the ledger says is not over. */
   async resume(): Promise<void> {
-    await this.#giveUpIfOld();
+    const { ledger, secure, log } = this.#deps;
+    await giveUpIfOld(ledger, { secure, log, nowMs: this.#now() });
     for (const assignment of await this.#deps.ledger.assignments()) {
       if (hasEnded(assignment) && assignment.told && assignment.cleaned) continue;
       const plan = await this.#deps.ledger.plan(assignment);
@@ -63,22 +64,6 @@ export class Agent {
       this.#log.info({ round: assignment.roundName, state: assignment.state.kind }, "assignment resumed");
       this.#start(new Work(assignment, plan, this.#deps));
     }
-  }
-
-  /** The identity remembers a masked round that this ledger does not: then nobody knows what was released since. */
-  async #giveUpIfOld(): Promise<void> {
-    const { ledger, secure } = this.#deps;
-    const unknown = await secure.maskedRounds.unknownTo(ledger.sessions);
-    if (unknown.size === 0) return;
-    const federations = [...unknown.keys()].join(", ");
-    this.#log.warn(
-      { federations },
-      "the ledger is older than the identity: sessions of secure aggregation are aborted",
-    );
-    secure.events.warn(undefined, LEDGER_TOO_OLD.reason, `${LEDGER_TOO_OLD.message}: ${federations}`);
-    for (const assignment of await ledger.assignments()) await giveUp(assignment, ledger, this.#now());
-    // Last: until all are given up, the next start has to find the ledger too old again.
-    for (const [federation, round] of unknown) await ledger.sessions.saveForgotten(federation, round);
   }
 
   /** What the operator is told at each connection, so that it can cancel what ended meanwhile. */
@@ -164,14 +149,14 @@ export class Agent {
     const received = this.#open(signed);
     if (!received) return;
     const { plan, planHash } = received;
-    const seen = await this.#seen(plan);
+    const seen = await seenOf(ledger, plan);
     const nowMs = this.#now();
     const site = { participant: invitation.participant, identity, policy };
     const trainingMs = plan.deadlines.training + clockSkewMs;
     const hash = Buffer.from(planHash).toString("hex");
     if (seen.planHash === hash) return this.#answerAgain(plan);
     const verdict = judge(plan, hash, site, seen, { nowMs, trainingMs });
-    const assignment = await this.#assignment(received, verdict, clockSkewMs);
+    const assignment = await this.#assignmentOf(received, verdict, clockSkewMs);
     const { verdict: word, reason, message } = { reason: "", message: "", ...verdict };
     this.#log.info(
       { federation: plan.federation, round: plan.roundName, verdict: word, reason, message },
@@ -191,20 +176,6 @@ export class Agent {
     const work = new Work(assignment, plan, this.#deps);
     if (verdict.verdict === "accept") this.#accept(work);
     this.#start(work);
-  }
-
-  async #seen(plan: Plan): Promise<Seen> {
-    const { ledger } = this.#deps;
-    const number = plan.secure?.draw?.number;
-    const draw = number === undefined ? undefined : await ledger.draws.of({ ...plan, number });
-    const spent = await ledger.sessions.spent({ federation: plan.federation, parent: plan.parent.digest });
-    return {
-      ...(await ledger.seen(plan)),
-      forgottenRound: await ledger.sessions.forgotten(plan.federation),
-      spent: spent.filter((round) => round !== plan.round).length,
-      pins: await ledger.pins.of(plan.federation),
-      ...(draw ? { draw } : {}),
-    };
   }
 
   /** Keys that the site's people have to compare: kept for `rondo agent roster`, and said where they look. */
@@ -267,34 +238,11 @@ export class Agent {
     });
   }
 
-  async #assignment({ plan, planHash }: ReceivedPlan, verdict: Verdict, clockSkewMs: number): Promise<Assignment> {
-    const { participant } = this.#deps.invitation;
-    const nowMs = this.#now();
-    const isAccepted = verdict.verdict === "accept";
-    return {
-      schema: 1,
-      federation: plan.federation,
-      round: plan.round,
-      roundName: plan.roundName,
-      attempt: plan.attempt,
-      purpose: plan.purpose,
-      participant,
-      planHash: Buffer.from(planHash).toString("hex"),
-      ...(plan.aggregation.privacy === "secure" ? { privacy: "secure" } : {}),
-      deadlines: {
-        acceptMs: local(plan.deadlines.accept, clockSkewMs),
-        trainingMs: local(plan.deadlines.training, clockSkewMs),
-        aggregationMs: local(plan.deadlines.aggregation, clockSkewMs),
-      },
-      receivedMs: nowMs,
-      job: trainerJobName(plan.roundName, participant, plan.attempt),
-      seed: isAccepted ? await this.#deps.ledger.seed(plan) : 0,
-      ...(isAccepted ? { token: newTaskToken() } : {}),
-      state: isAccepted ? { kind: "Accepted" } : { kind: "Refused", reason: verdict.reason, message: verdict.message },
-      stateSinceMs: nowMs,
-      told: false,
-      cleaned: !isAccepted,
-    };
+  async #assignmentOf(received: ReceivedPlan, verdict: Verdict, clockSkewMs: number): Promise<Assignment> {
+    const { ledger, invitation } = this.#deps;
+    const seed = verdict.verdict === "accept" ? await ledger.seed(received.plan) : 0;
+    const { participant } = invitation;
+    return newAssignment(received, verdict, { participant, seed, clockSkewMs, nowMs: this.#now() });
   }
 
   #start(work: Work): void {
@@ -327,8 +275,3 @@ const namedWork = z.object({
   attempt: z.int().min(1),
   roundName: z.string().max(63).default(""),
 });
-
-/** Within what the ledger can hold: the time of sending is not signed, and a record that cannot be read again would stop every start. */
-function local(instantMs: number, clockSkewMs: number): number {
-  return Math.min(Number.MAX_SAFE_INTEGER, Math.max(0, Math.round(instantMs + clockSkewMs)));
-}

@@ -30,3 +30,11 @@ export function quoting<S extends Problem>(state: S, trainerError: string): S {
   const tail = trainerError.replace(/\s+/g, " ").trim().slice(-160);
   return { ...state, message: `${state.message.slice(0, 90)}: ${tail}` };
 }
+
+const BACKOFF = { least: 500, most: 15_000 };
+
+/** Until what failed so many times in a row is tried again. */
+export function pauseMs(failures: number, { least, most } = BACKOFF): number {
+  // Math.random: jitter only.
+  return Math.min(most, least * 2 ** Math.min(10, failures - 1)) * (0.5 + Math.random() / 2);
+}

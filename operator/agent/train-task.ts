@@ -1,6 +1,7 @@
-/** The trainer's task.json from the plan and what the agent adds: the seed, and the deadline by its own clock. */
+/** The trainer's task.json and Job from the plan and what the agent adds: the seed, and the deadline by its own clock. */
 import type { Plan } from "../round/plan.ts";
 import type { Task } from "../trainer/task.ts";
+import type { EnsureJob } from "./jobs.ts";
 import type { Assignment } from "./record.ts";
 
 export function trainTask(assignment: Assignment, plan: Plan): Task {
@@ -20,6 +21,18 @@ export function trainTask(assignment: Assignment, plan: Plan): Task {
     frozen: null,
     recordPrivacy: null,
     deadline: assignment.deadlines.trainingMs,
+  };
+}
+
+/** The Job that trains it: what the site adds, its pod template and the task's access, is not in here. */
+export function trainJob(assignment: Assignment, plan: Plan, nowMs: number): Omit<EnsureJob, "template" | "task"> {
+  const { federation, roundName: round, participant, attempt } = assignment;
+  return {
+    name: assignment.job,
+    image: plan.training.image,
+    resources: plan.training.resources,
+    labels: { federation, round, participant, attempt, kind: "train" },
+    activeDeadlineSeconds: (assignment.deadlines.trainingMs - nowMs) / 1000,
   };
 }
 

@@ -22,13 +22,13 @@ import { KeptRecord } from "./kept-record.ts";
 import type { Ledger } from "./ledger.ts";
 import type { OperatorLink } from "./link.ts";
 import type { AgentMetrics } from "./metrics.ts";
-import { finalProblem, type Problem, problemOf, quoting } from "./problems.ts";
+import { finalProblem, type Problem, pauseMs, problemOf, quoting } from "./problems.ts";
 import { type Assignment, type AssignmentState, assignmentKey, hasEnded } from "./record.ts";
 import { type SecureStep, SecureWork } from "./secagg/secure-work.ts";
 import type { SecureParts } from "./secagg/session.ts";
 import type { SessionEnd } from "./secagg/session-record.ts";
 import { StatusReporter } from "./status-reporter.ts";
-import { trainTask } from "./train-task.ts";
+import { trainJob, trainTask } from "./train-task.ts";
 
 export interface WorkDeps {
   ledger: Ledger;
@@ -51,7 +51,6 @@ export interface WorkDeps {
 /** While a pod does not run, reasons come as events, which nobody watches. */
 const SCHEDULING_LOOK_MS = 3_000;
 const LOOK_MS = 30_000;
-const BACKOFF = { least: 500, most: 15_000 };
 
 export class Work {
   readonly #deps: WorkDeps;
@@ -77,7 +76,10 @@ export class Work {
     const { ledger, metrics } = deps;
     this.#record = new KeptRecord(assignment, { ledger, metrics, log: this.#log, now: () => this.#now() });
     this.#reporter = new StatusReporter(deps.link, plan.training.steps);
-    if (assignment.privacy === "secure") this.#secure = this.#secureWork();
+    if (assignment.privacy !== "secure") return;
+    const parts = { ...deps.secure, sessions: ledger.sessions, link: deps.link, metrics };
+    const session = { ...parts, log: this.#log, now: () => this.#now() };
+    this.#secure = new SecureWork(plan, { folder: this.#folder, session, wake: () => this.wake() });
   }
 
   get assignment(): Assignment {
@@ -101,7 +103,7 @@ export class Work {
 
   /** What the operator asks in secure aggregation. Before the delta is there nobody may ask anything. */
   ask(message: CoordinatorMessage): void {
-    if (this.assignment.state.kind === "Prepared") this.#secure?.ask(message, this.#log);
+    if (this.assignment.state.kind === "Prepared") this.#secure?.ask(message);
     else
       this.#log.debug({ asked: message.$case, state: this.assignment.state.kind }, "step came too early or too late");
   }
@@ -210,19 +212,9 @@ export class Work {
       link.fetchAdapter({ federation: before.federation, digest, byteLength, file, signal }),
     );
     await jobs.ensure({
-      name: before.job,
+      ...trainJob(before, this.#plan, this.#now()),
       template: podTemplate,
-      image: this.#plan.training.image,
-      resources: this.#plan.training.resources,
       task: { url: taskUrl, caPem: tasks.caPem, token: before.token ?? "" },
-      labels: {
-        federation: before.federation,
-        round: before.roundName,
-        participant: before.participant,
-        attempt: before.attempt,
-        kind: "train",
-      },
-      activeDeadlineSeconds: (before.deadlines.trainingMs - this.#now()) / 1000,
     });
     await this.#record.replace(before, { ...before, state: { kind: "JobCreated" } });
   }
@@ -301,13 +293,7 @@ export class Work {
     this.#lastProblem = problem ?? this.#lastProblem;
     const fields = { err: error, state: before.state.kind, failures: this.#failures };
     this.#log.warn(fields, "assignment step failed, trying again");
-    await this.#alarm.wait(this.#pauseMs());
-  }
-
-  #pauseMs(): number {
-    const { least, most } = this.#deps.backoffMs ?? BACKOFF;
-    // Math.random: jitter only.
-    return Math.min(most, least * 2 ** Math.min(10, this.#failures - 1)) * (0.5 + Math.random() / 2);
+    await this.#alarm.wait(pauseMs(this.#failures, this.#deps.backoffMs));
   }
 
   #openTask(): void {
@@ -342,21 +328,6 @@ export class Work {
     } finally {
       deadline.end();
     }
-  }
-
-  #secureWork(): SecureWork {
-    const { ledger, link, metrics, secure } = this.#deps;
-    const now = () => this.#now();
-    return new SecureWork(this.#plan, {
-      files: {
-        parent: this.#file("parent.safetensors"),
-        trained: this.#file("trained.safetensors"),
-        delta: this.#file("delta.safetensors"),
-        masked: this.#file("masked.bin"),
-      },
-      deps: { ...secure, sessions: ledger.sessions, link, metrics, log: this.#log, now },
-      wake: () => this.wake(),
-    });
   }
 
   get #folder(): string {

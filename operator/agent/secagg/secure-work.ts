@@ -3,7 +3,8 @@
  * Holds: the session is loaded before anything is decided about it; the delta is made again where this process has not made it, from files
  * that are on disk; questions are answered one after the other, and a flood of them is dropped, not kept.
  */
-import type { Logger } from "pino";
+import { join } from "node:path";
+import { isDeepStrictEqual } from "node:util";
 import type { Write } from "../../journal/journal.ts";
 import type { Plan } from "../../round/plan.ts";
 import type { CoordinatorMessage } from "../../secagg/messages.ts";
@@ -15,35 +16,31 @@ import type { SessionEnd, SessionProblem } from "./session-record.ts";
 
 export type SecureStep = "advertise" | "answer" | "send" | "uploadMasked";
 
-export interface SecureFiles {
-  parent: string;
-  trained: string;
-  delta: string;
-  masked: string;
-}
-
 /** An honest operator asks four things, each again at a reconnect; what is dropped is asked again too. */
 const MOST_ASKED = 16;
 
 export class SecureWork {
   readonly #plan: Plan;
-  readonly #files: SecureFiles;
+  /** The assignment's work folder; parent.safetensors and trained.safetensors are in it. */
+  readonly #folder: string;
   readonly #deps: SessionDeps;
   readonly #wake: () => void;
   #session: SecureSession | undefined;
   #asked: CoordinatorMessage[] = [];
   #weight: number | undefined;
 
-  constructor(plan: Plan, options: { files: SecureFiles; deps: SessionDeps; wake: () => void }) {
+  constructor(plan: Plan, options: { folder: string; session: SessionDeps; wake: () => void }) {
     this.#plan = plan;
-    this.#files = options.files;
-    this.#deps = options.deps;
+    this.#folder = options.folder;
+    this.#deps = options.session;
     this.#wake = options.wake;
   }
 
-  ask(message: CoordinatorMessage, log: Logger): void {
+  ask(message: CoordinatorMessage): void {
+    // At each reconnect while an upload goes on, the same question comes again.
+    if (this.#asked.some((waiting) => isDeepStrictEqual(waiting, message))) return;
     if (this.#asked.length >= MOST_ASKED) {
-      log.warn({ asked: message.$case }, "too many steps of secure aggregation at once, one dropped");
+      this.#deps.log.warn({ asked: message.$case }, "too many steps of secure aggregation at once, one dropped");
       return;
     }
     this.#asked.push(message);
@@ -64,9 +61,9 @@ export class SecureWork {
   async prepare({ result }: Assignment): Promise<void> {
     const { weight } = await makeDelta({
       plan: this.#plan,
-      parentFile: this.#files.parent,
-      trainedFile: this.#files.trained,
-      deltaFile: this.#files.delta,
+      parentFile: this.#file("parent.safetensors"),
+      trainedFile: this.#file("trained.safetensors"),
+      deltaFile: this.#file("delta.safetensors"),
       examples: result?.examples ?? 0,
     });
     this.#weight = weight;
@@ -103,11 +100,15 @@ export class SecureWork {
 
   #sessionFiles(assignment: Assignment) {
     return {
-      masked: this.#files.masked,
+      masked: this.#file("masked.bin"),
       delta: async () => {
         if (this.#weight === undefined) await this.prepare(assignment);
-        return { file: this.#files.delta, weight: this.#weight! };
+        return { file: this.#file("delta.safetensors"), weight: this.#weight! };
       },
     };
+  }
+
+  #file(name: string): string {
+    return join(this.#folder, name);
   }
 }

@@ -8,7 +8,7 @@ import { randomBytes } from "node:crypto";
 import type { Logger } from "pino";
 import type { Write } from "../../journal/journal.ts";
 import type { Plan } from "../../round/plan.ts";
-import type { CoordinatorMessage, ParticipantMessage } from "../../secagg/messages.ts";
+import type { CoordinatorMessage } from "../../secagg/messages.ts";
 import { advertise } from "../../secagg/participant/advertise.ts";
 import type { ParticipantDeps } from "../../secagg/participant/deps.ts";
 import { masked, type Opened } from "../../secagg/participant/masked-input.ts";
@@ -26,7 +26,8 @@ import type { SiteEvents } from "../site-events.ts";
 import type { MaskedRounds } from "./masked-rounds.ts";
 import { placeOf } from "./secure-plan.ts";
 import { ParentReused, type SessionLedger } from "./session-ledger.ts";
-import type { SessionEnd, SessionProblem, SessionRow, SessionState } from "./session-record.ts";
+import type { SessionEnd, SessionProblem, SessionRow } from "./session-record.ts";
+import { abortedRow, messageOf, rowOf } from "./session-rows.ts";
 
 export interface SessionDeps {
   sessions: SessionLedger;
@@ -56,15 +57,6 @@ const NOT_UNDERSTOOD: SessionProblem = {
   reason: "AgentProblem",
   message: "a step of secure aggregation could not be taken; the agent's log at the site says why",
   accused: [],
-};
-
-const STATES: { [K in ParticipantState["kind"]]: SessionState } = {
-  Advertised: "ADVERTISED",
-  Shared: "SHARED",
-  Masked: "MASKED",
-  Signed: "SIGNED",
-  Released: "RELEASED",
-  Aborted: "ABORTED",
 };
 
 export class SecureSession {
@@ -191,7 +183,7 @@ export class SecureSession {
 
   /** A failed check, or a rule of the site that a request would break: ledger, then the site's people. */
   async abort(problem: SessionProblem): Promise<void> {
-    const row = this.#abortedRow(problem);
+    const row = abortedRow(problem, this.#deps.now());
     await this.#deps.sessions.save(this.#assignment, { row });
     this.#aborted(row);
     this.#deps.metrics.sessionEnded("Aborted");
@@ -201,13 +193,13 @@ export class SecureSession {
   /** For the commit that ends the assignment: nothing for a session that has not begun, is RELEASED or has ended. */
   endWrites(problem: SessionProblem): Write[] {
     if (!this.#state || this.#state.kind === "Released") return [];
-    return this.#deps.sessions.writes(this.#assignment, { row: this.#abortedRow(problem) });
+    return this.#deps.sessions.writes(this.#assignment, { row: abortedRow(problem, this.#deps.now()) });
   }
 
   /** The commit of endWrites() is on disk. */
   ended(problem: SessionProblem): void {
     if (!this.#state || this.#state.kind === "Released") return;
-    this.#aborted(this.#abortedRow(problem));
+    this.#aborted(abortedRow(problem, this.#deps.now()));
     this.#deps.metrics.sessionEnded("Cancelled");
   }
 
@@ -238,7 +230,7 @@ export class SecureSession {
       });
       const next = masked(this.#participant, state, opened, vector);
       const of = { ...this.#assignment, parent: plan.parent.digest, limit: deps.releasesPerParent };
-      const row = this.#rowOf(next);
+      const row = rowOf(next, this.#deps.now());
       await deps.sessions.saveMasked(of, { row, secrets: storedState(next).secrets });
       this.#moved(next, row);
       deps.metrics.masked((deps.now() - beganMs) / 1000);
@@ -251,7 +243,7 @@ export class SecureSession {
   }
 
   async #enter(next: ParticipantState): Promise<void> {
-    const row = this.#rowOf(next);
+    const row = rowOf(next, this.#deps.now());
     await this.#deps.sessions.save(this.#assignment, { row, secrets: storedState(next).secrets });
     this.#moved(next, row);
     if (next.kind === "Released") this.#deps.metrics.sessionEnded("Released");
@@ -280,14 +272,6 @@ export class SecureSession {
     this.#deps.log.warn({ session: row.state, ...row.problem }, "secure aggregation ended");
   }
 
-  #abortedRow(problem: SessionProblem): SessionRow {
-    return { schema: 1, state: "ABORTED", sinceMs: this.#deps.now(), open: "", problem };
-  }
-
-  #rowOf(state: ParticipantState): SessionRow {
-    return { schema: 1, state: STATES[state.kind], sinceMs: this.#deps.now(), open: storedState(state).open };
-  }
-
   #settle(of: ParticipantState | undefined, message: SessionFacts["message"], settled: () => void): void {
     if (this.#state !== of) return; // an answer to what was said before
     this.#message = message;
@@ -302,21 +286,5 @@ export class SecureSession {
       reason,
       `Secure aggregation of ${roundName} was stopped at this site: ${message}${who}`,
     );
-  }
-}
-
-/** What a state may say: its ledger row keeps the message. The masked vector of Masked is an upload. */
-function messageOf(state: ParticipantState | undefined): ParticipantMessage | undefined {
-  switch (state?.kind) {
-    case "Advertised":
-      return { $case: "advertise", value: state.message };
-    case "Shared":
-      return { $case: "share", value: state.message };
-    case "Signed":
-      return { $case: "consistency", value: state.message };
-    case "Released":
-      return { $case: "unmask", value: state.message };
-    default:
-      return undefined;
   }
 }

@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { afterEach, beforeAll, beforeEach, expect, test } from "vitest";
 import { type AgentStatus, askAgent } from "../../../operator/agent/local.ts";
 import { writeAdapter } from "../../../operator/agent/testing/plan.ts";
+import { fingerprintOf } from "../../../operator/agent/trust.ts";
 import { type SharedApiServer, sharedApiServer } from "../shared-api-server.ts";
 import { participant, Site } from "./site.ts";
 
@@ -45,7 +46,8 @@ test("the socket is the agent's alone, and says who this site is", async () => {
   expect((await stat(site.agent.adminSocket)).mode & 0o777).toBe(0o600);
   const status = await askAgent<AgentStatus>(site.agent.adminSocket, "GET", "/v1/status");
   const identity = Buffer.from(site.operator.coordinator.members.get(participant)!.identity!).toString("base64");
-  expect(status).toEqual({ participant, identity, connected: true, open: [] });
+  const fingerprint = fingerprintOf(identity);
+  expect(status).toEqual({ participant, identity, fingerprint, connected: true, open: [] });
 });
 
 test("an evaluation compares a published adapter with the first parent, by a Job that is gone afterwards", async () => {

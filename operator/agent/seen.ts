@@ -1,0 +1,17 @@
+/** What the ledger knows that bears on a plan, gathered for its judgement (policy.ts). */
+import type { Plan } from "../round/plan.ts";
+import type { Ledger } from "./ledger.ts";
+import type { Seen } from "./policy.ts";
+
+export async function seenOf(ledger: Ledger, plan: Plan): Promise<Seen> {
+  const number = plan.secure?.draw?.number;
+  const draw = number === undefined ? undefined : await ledger.draws.of({ ...plan, number });
+  const spent = await ledger.sessions.spent({ federation: plan.federation, parent: plan.parent.digest });
+  return {
+    ...(await ledger.seen(plan)),
+    forgottenRound: await ledger.sessions.forgotten(plan.federation),
+    spent: spent.filter((round) => round !== plan.round).length,
+    pins: await ledger.pins.of(plan.federation),
+    ...(draw ? { draw } : {}),
+  };
+}
