@@ -242,7 +242,9 @@ test("a cohort of which too few are left ends the round with who is missing, and
   expect(metrics).toMatch(/rondo_secagg_aborted_total\{reason="BadShare"\} 2/);
 });
 
-test("whoever dealt shares that do not fit together fails the round by name and is left out until its site enrols anew", async () => {
+test("whoever dealt shares that do not fit together fails the round by name and is left out until its site enrols anew", {
+  timeout: 120_000,
+}, async () => {
   // Shares another b than the one that it has committed to.
   const dealsAnother = (state: Parameters<NonNullable<Site["changes"]>>[0], question: Question) =>
     state.kind === "Advertised" && question === "keys"
@@ -264,4 +266,11 @@ test("whoever dealt shares that do not fit together fails the round by name and 
   expect(summary(await world.ended("all"))?.message).toMatch(
     /4 Participants can be invited \(left out for inconsistent shares until they enrol anew: eve\)/,
   );
+
+  await world.players.at(-1)!.stop();
+  const ref = { namespace: world.namespace, name: "eve" };
+  await world.client.patchMerge(PARTICIPANTS, ref, { spec: { enrolment: 2 } });
+  await world.addPlayer("eve", trainsSecurely(VALUES.eve), "anew");
+  await world.createRound("again", "fed", { participants: { minimum: 5 } });
+  expect((await world.ended("again")).status).toMatchObject({ phase: "Succeeded", contributions: "5/5" });
 });

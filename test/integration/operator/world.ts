@@ -145,14 +145,15 @@ export class TestWorld {
     this.#stopOperator = undefined;
   }
 
-  async addPlayer(name: string, behaviour: Behaviour): Promise<Player> {
+  /** @param site  another one than the first of this name: with a key and a volume of its own */
+  async addPlayer(name: string, behaviour: Behaviour, site = ""): Promise<Player> {
     await this.client.apply(PARTICIPANTS, {
       metadata: { name, namespace: this.namespace, labels: { team: "test" } },
       spec: { suspended: false },
     });
     const { namespace } = this;
     const invitation = await invite(this.client, { name, namespace, ttlMs: 60_000, nowMs: Date.now() });
-    const player = new Player(invitation, this.folder, behaviour);
+    const player = new Player(invitation, join(this.folder, site), behaviour);
     this.players.push(player);
     await player.start();
     await this.until(async () => {
