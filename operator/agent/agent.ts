@@ -21,7 +21,7 @@ import type { SitePolicy } from "./config.ts";
 import { NotWanted } from "./link.ts";
 import { newAssignment } from "./new-assignment.ts";
 import { workOf } from "./operator-link.ts";
-import { judge, type Verdict } from "./policy.ts";
+import { judge, type Refusal, type Verdict } from "./policy.ts";
 import { type Assignment, assignmentKey, hasEnded } from "./record.ts";
 import { askedAfterEnd } from "./secagg/after-end.ts";
 import { Draws } from "./secagg/draws.ts";
@@ -162,12 +162,12 @@ export class Agent {
       { federation: plan.federation, round: plan.roundName, verdict: word, reason, message },
       "plan judged",
     );
+    if (verdict.verdict === "refuse") await this.#tellSite(plan, verdict);
     if (seen.planHash !== undefined || plan.round <= Math.max(seen.highestRound, seen.forgottenRound ?? 0)) {
       // The ledger's own refusals leave no trace in it: what it has answered stays answered.
       if (verdict.verdict === "refuse") this.#refuse(assignment, verdict);
       return;
     }
-    await this.#propose(plan, verdict);
     const pins = verdict.verdict === "accept" ? (verdict.pin ?? []) : [];
     await ledger.begin(assignment, signed.body, seen.highestRound, [
       ...ledger.pins.firstUse(plan.federation, pins, nowMs),
@@ -178,13 +178,12 @@ export class Agent {
     this.#start(work);
   }
 
-  /** Keys that the site's people have to compare: kept for `rondo agent roster`, and said where they look. */
-  async #propose(plan: Plan, verdict: Verdict): Promise<void> {
-    if (verdict.verdict === "accept" || !verdict.proposed) return;
+  /** The site's people see each refusal; keys that they have to compare are kept for `rondo agent roster`. */
+  async #tellSite(plan: Plan, { reason, message, proposed }: Refusal): Promise<void> {
     const { ledger, secure } = this.#deps;
-    await ledger.pins.propose(plan, verdict.proposed, this.#now());
-    const sentence = `${plan.roundName} of ${plan.federation} was refused: ${verdict.message}`;
-    secure.events.warn(undefined, verdict.reason, sentence);
+    if (proposed) await ledger.pins.propose(plan, proposed, this.#now());
+    const sentence = `The plan of ${plan.roundName} of ${plan.federation} was refused: ${message}`;
+    secure.events.warn(undefined, reason, sentence);
   }
 
   /** undefined: of a form that this version does not know; refused. */

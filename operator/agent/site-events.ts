@@ -26,6 +26,6 @@ export class ClusterEvents implements SiteEvents {
     const about: KubeObject = job
       ? { apiVersion: "batch/v1", kind: "Job", metadata: { namespace, name: job } }
       : { apiVersion: "v1", kind: "Service", metadata: { namespace, ...service } };
-    recorder.record(about, { type: "Warning", reason, action: "SecureAggregation", note: sentence });
+    recorder.record(about, { type: "Warning", reason, note: sentence });
   }
 }

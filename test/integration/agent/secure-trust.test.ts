@@ -127,10 +127,26 @@ test("a site that pins takes the keys that its file lists, and no other, whoever
   await expect(askAgent(site.agent.adminSocket, "POST", "/v1/roster/accept", accept)).rejects.toThrow(/PinnedByPolicy/);
 }, 60_000);
 
-test("a cohort smaller than the site wants is refused with the rule that it breaks", async () => {
-  site = await Site.open(api, { privacy: ["secure"], minCohort: 6 });
+/** Warnings about the agent's Service: what its people see of refused plans. */
+async function refusals(): Promise<string[]> {
+  const { items } = await api.client.list(EVENTS, { namespace: site.namespace });
+  return items.filter(({ regarding }) => regarding?.kind === "Service").map(({ reason = "" }) => reason);
+}
+
+test("a cohort smaller than the site wants, a lowered threshold and a second plan are refused, answered, and seen by the site's people", async () => {
+  site = await Site.open(api, { privacy: ["secure"] });
   await site.startAgent();
-  expect(await answerTo(planOf(1, others))).toBe("CohortTooSmall");
-  expect(site.failure()?.message).toBe("policy: this site's cohort has 5 members, it takes part with at least 6");
+  expect(await answerTo(planOf(1, others.slice(0, 3)))).toBe("CohortTooSmall");
+  expect(site.failure()?.message).toBe("policy: this site's cohort has 4 members, it takes part with at least 5");
+  const honest = planOf(2, others);
+  const lowered = honest.secure!.cohorts.map((cohort) => ({ ...cohort, threshold: 3 }));
+  const lying = { ...honest, secure: { ...honest.secure!, cohorts: lowered } };
+  expect(await answerTo(lying)).toBe("PlanMalformed");
+  const said = site.reports.length;
+  site.send(honest);
+  await site.until(() => site.reports.length > said, "the second plan of round 2 answered");
+  expect(site.reports.at(-1)?.body).toMatchObject({ reason: "PlanChanged" });
+  await site.until(async () => (await refusals()).length >= 3, "three events");
+  expect((await refusals()).sort()).toEqual(["CohortTooSmall", "PlanChanged", "PlanMalformed"]);
   expect(await site.kubelet.jobs()).toEqual([]);
 });
