@@ -2,7 +2,7 @@
  * A secure assignment whose process dies at each effect it has, before it or after it: real ledger, real files, real masking; the rest of the
  * cohort and the operator are in memory (operator/agent/testing/secure-peers.ts), because they are what survives.
  */
-import { mkdir, mkdtemp, readdir, readFile, rm } from "node:fs/promises";
+import { mkdtemp, readdir, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { pino } from "pino";
@@ -13,18 +13,12 @@ import { Ledger } from "../../../operator/agent/ledger.ts";
 import { makeMaskedVector } from "../../../operator/agent/masking.ts";
 import { agentMetrics } from "../../../operator/agent/metrics.ts";
 import type { Assignment } from "../../../operator/agent/record.ts";
-import {
-  MemoryJobs,
-  MemoryMaskedRounds,
-  MemoryOperator,
-  secureParts,
-} from "../../../operator/agent/testing/far-side.ts";
-import { planBytes, writeAdapter } from "../../../operator/agent/testing/plan.ts";
-import { SecurePeers } from "../../../operator/agent/testing/secure-peers.ts";
-import { makeSecurePlan, type TestMember, testMember } from "../../../operator/agent/testing/secure-plan.ts";
+import { MemoryJobs, MemoryMaskedRounds, secureParts } from "../../../operator/agent/testing/far-side.ts";
+import { planBytes } from "../../../operator/agent/testing/plan.ts";
+import { testMember } from "../../../operator/agent/testing/secure-plan.ts";
+import { SecureOperator, trainedSite } from "../../../operator/agent/testing/secure-site.ts";
 import { Work, type WorkDeps } from "../../../operator/agent/work.ts";
 import { openJournal } from "../../../operator/journal/open.ts";
-import type { Plan } from "../../../operator/round/plan.ts";
 import { startTaskServer } from "../../../operator/trainer/task-server.ts";
 import { crashing } from "./crashing.ts";
 
@@ -42,58 +36,10 @@ async function startProcess(folder: string) {
   };
 }
 
-/** The site's work folder and ledger as training left them. */
-async function trained(folder: string): Promise<{ plan: Plan; assignment: Assignment }> {
-  const job = "clinic-notes-r1-clinic-a-1";
-  await mkdir(join(folder, "work", job), { recursive: true });
-  const { sha256, byteLength } = await writeAdapter(join(folder, "work", job, "parent.safetensors"), () => 1);
-  await writeAdapter(join(folder, "work", job, "trained.safetensors"), () => 1.25);
-  const nowMs = Date.now();
-  const plan = makeSecurePlan({ parentDigest: sha256, parentBytes: byteLength, nowMs }, members);
-  const { accept: acceptMs, training: trainingMs, aggregation: aggregationMs } = plan.deadlines;
-  const result = { schema: 1 as const, examples: 50, steps: 4, tokens: 1000, trainLoss: 2.5, seconds: 1 };
-  const assignment: Assignment = {
-    schema: 1,
-    federation: plan.federation,
-    round: plan.round,
-    roundName: plan.roundName,
-    attempt: 1,
-    purpose: "delta",
-    participant: own.participant,
-    planHash: Buffer.from(planBytes(plan).hash).toString("hex"),
-    privacy: "secure",
-    deadlines: { acceptMs, trainingMs, aggregationMs },
-    receivedMs: nowMs,
-    job,
-    seed: 5,
-    state: { kind: "Trained" },
-    stateSinceMs: nowMs,
-    result,
-    told: false,
-    cleaned: false,
-  };
-  return { plan, assignment };
-}
-
-/** The operator's side of the link: it journals at once and keeps everything. */
-class Operator extends MemoryOperator {
-  readonly peers: SecurePeers;
-  constructor(plan: Plan, all: readonly TestMember[]) {
-    super();
-    this.peers = new SecurePeers(plan, all, own.participant);
-  }
-  override async say(...[, message]: Parameters<MemoryOperator["say"]>): Promise<void> {
-    this.peers.say(message);
-  }
-  override async upload(...[, upload]: Parameters<MemoryOperator["upload"]>): Promise<void> {
-    await this.peers.upload(upload);
-  }
-}
-
 async function runWithCrash(at: number): Promise<string | undefined> {
   const folder = await mkdtemp(join(tmpdir(), "rondo-crash-"));
-  const { plan, assignment } = await trained(folder);
-  const operator = new Operator(plan, members);
+  const { plan, assignment } = await trainedSite(folder, members);
+  const operator = new SecureOperator(plan, members);
   const { peers } = operator;
   const maskedRounds = new MemoryMaskedRounds();
   const jobs = new MemoryJobs();
