@@ -121,6 +121,7 @@ async function round(name: string, spec: Partial<FederationRound["spec"]> = {}):
 
 /** Of a site that did all it was asked for, in a cohort of which too few are left: nothing of it has left its cluster but its keys. */
 const unopened = { state: "Excluded", reason: "CohortTooSmall", message: expect.stringMatching(/./) };
+const crashed = { state: "Failed", reason: "TrainerCrashed", message: expect.stringMatching(/exit code 1/) };
 const sentence = (pattern: RegExp) => expect.stringMatching(pattern);
 
 test("a manifest with a wrong field is refused with the field's name", async () => {
@@ -226,7 +227,7 @@ describe("what a site cannot or will not do", () => {
   });
 
   test("an image that one site's policy forbids, and that no node of the others has", async () => {
-    const ended = await round("image", { training: { image: ABSENT_IMAGE } });
+    const ended = await round("image", { federation: "trusted", training: { image: ABSENT_IMAGE } });
     expect(outcome(ended)).toMatchObject({
       phase: "Failed",
       reason: "QuorumLost",
@@ -256,7 +257,8 @@ describe("what a site cannot or will not do", () => {
     south.hold([]);
     west.hold(malformed);
     for (const site of [north, south, west]) site.behave("real");
-    const ended = await round("data");
+    east.behave("crash");
+    const ended = await round("data", { federation: "trusted" });
     for (const site of under.sites) site.hold(goodLines());
     expect(outcome(ended)).toMatchObject({
       phase: "Failed",
@@ -276,7 +278,7 @@ describe("what a site cannot or will not do", () => {
       },
       south: bad,
       west: bad,
-      east: unopened,
+      east: crashed,
     });
     expect(JSON.stringify(ended)).not.toContain("Miller");
     const { items: events } = await west.kube.list(CORE_EVENTS, { namespace: NAMESPACE });
@@ -294,7 +296,7 @@ describe("what a site cannot or will not do", () => {
     expect(ended.status.contributions).toBe("2/4");
     expect(lost(ended)).toEqual({
       north: { state: "Failed", reason: "BaseModelDigestMismatch", message: sentence(/another digest.*exit code 69/) },
-      south: { state: "Failed", reason: "TrainerCrashed", message: sentence(/exit code 1/) },
+      south: crashed,
     });
     expect(south.starts("trusted", ended.status.number!)).toBe(2);
     expect(JSON.stringify(ended)).not.toContain("Miller");
@@ -304,7 +306,8 @@ describe("what a site cannot or will not do", () => {
     north.behave("nan");
     south.behave("wrong shape");
     west.behave("another rank");
-    const ended = await round("adapters");
+    east.behave("crash");
+    const ended = await round("adapters", { federation: "trusted" });
     expect(outcome(ended)).toMatchObject({
       phase: "Failed",
       reason: "QuorumLost",
@@ -319,8 +322,28 @@ describe("what a site cannot or will not do", () => {
       north: { state: "Failed", reason: "NonFinite", message: sentence(/^delta has 1 non-finite value in tensor /) },
       south: shape,
       west: shape,
+      east: crashed,
+    });
+  });
+
+  test("one more than a secure round can do without: it ends at once, and the others' deltas stay with them", async () => {
+    north.behave("nan");
+    south.behave("crash");
+    west.behave("wait");
+    east.behave("wait");
+    const ended = await round("untrained");
+    expect(outcome(ended)).toMatchObject({
+      phase: "Failed",
+      reason: "CohortTooSmall",
+      message: sentence(/2 of 4 are left before keys were shared, 3 are needed; north Failed .*south Failed/),
+    });
+    expect(lost(ended)).toEqual({
+      north: { state: "Failed", reason: "NonFinite", message: sentence(/^delta has 1 non-finite value in tensor /) },
+      south: crashed,
+      west: unopened,
       east: unopened,
     });
+    expect(secondsOf(ended)).toBeLessThan(30);
   });
 
   test("a trainer that never ends, and no GPU that is free: the round goes on without them when its deadline comes", async () => {
@@ -345,53 +368,6 @@ describe("what a site cannot or will not do", () => {
       },
     });
     expect(secondsOf(ended)).toBeLessThan(60);
-  });
-});
-
-describe("a registry that is down when the adapter is to be published", () => {
-  afterAll(() => scaleRegistry(1));
-
-  test("and stays so: the round fails by its deadline, and nothing is half-published", async () => {
-    await scaleRegistry(0);
-    await startRound(under, "unpublished", { federation: "trusted", deadlines: { aggregation: "8s" } });
-    const ended = await roundThat(under, "unpublished", "Failed", ({ status }) => status.phase === "Failed");
-    expect(outcome(ended)).toMatchObject({
-      reason: "RegistryUnreachable",
-      message: sentence(/^nothing was published before the aggregation deadline: /),
-    });
-    expect(ended.status.contributions).toBe("4/4");
-  });
-
-  test("and comes back: the round succeeds", async () => {
-    await startRound(under, "late-published", { federation: "small" });
-    await roundThat(under, "late-published", "Publishing", ({ status }) => status.phase === "Publishing");
-    await scaleRegistry(1);
-    expect(outcome(await endOf(under, "late-published"))).toMatchObject({ phase: "Succeeded" });
-    await endOf(under, "unpublished"); // what it left can be looked at now
-  });
-
-  async function scaleRegistry(replicas: number): Promise<void> {
-    await under.coordinator.run(["-n", "registry", "scale", "deployment/registry", `--replicas=${replicas}`]);
-    await under.coordinator.run(["-n", "registry", "rollout", "status", "deployment/registry", "--timeout=2m"]);
-    if (replicas === 0)
-      await eventually(async () => expect((await under.kube.list(PODS, { namespace: "registry" })).items).toEqual([]));
-  }
-});
-
-describe("pods that die", () => {
-  test("operator and agents in the middle of training: everybody contributes, and nothing is trained twice", async () => {
-    for (const site of under.sites) site.behave("wait");
-    await startRound(under, "training", { federation: "small", deadlines: { accept: "3m", training: "4m" } });
-    await roundThat(under, "training", "training everywhere", ({ status }) => status.counts?.Training === 4);
-    await Promise.all([deletePod(under.kube, "operator"), deletePod(north.kube, "agent")]);
-    killProcess("south", "agent");
-    await Promise.all([isReady(under.kube, "operator"), isReady(north.kube, "agent"), isReady(south.kube, "agent")]);
-    killProcess("coordinator", "operator");
-    for (const site of under.sites) site.letGo();
-    const ended = await endOf(under, "training");
-    expect(outcome(ended)).toMatchObject({ phase: "Succeeded" });
-    expect(ended.status.contributions).toBe("4/4");
-    expect(under.sites.map((site) => site.starts("small", ended.status.number!))).toEqual([1, 1, 1, 1]);
   });
 });
 
@@ -457,7 +433,7 @@ describe("at each step of secure aggregation", () => {
   test("after masking and before shares are revealed: who has contributed counts, whether it answers or not", async () => {
     await slowDown("east", SLOW_KIB_PER_SECOND);
     try {
-      await startRound(under, "masked", { federation: "large", deadlines: { training: "4m", aggregation: "2m" } });
+      await startRound(under, "masked", { federation: "large", deadlines: { training: "4m", aggregation: "100s" } });
       // By the rate of its link alone east may still be at any earlier step when the others are done.
       await atStep(under, "masked", { step: "mask", answered: 3 });
       killProcess("south", "agent");
@@ -511,6 +487,53 @@ describe("at each step of secure aggregation", () => {
     }
     expect(least).toBe(0);
   }
+});
+
+describe("a registry that is down when the adapter is to be published", () => {
+  afterAll(() => scaleRegistry(1));
+
+  test("and stays so: the round fails by its deadline, and nothing is half-published", async () => {
+    await scaleRegistry(0);
+    await startRound(under, "unpublished", { federation: "trusted", deadlines: { aggregation: "8s" } });
+    const ended = await roundThat(under, "unpublished", "Failed", ({ status }) => status.phase === "Failed");
+    expect(outcome(ended)).toMatchObject({
+      reason: "RegistryUnreachable",
+      message: sentence(/^nothing was published before the aggregation deadline: /),
+    });
+    expect(ended.status.contributions).toBe("4/4");
+  });
+
+  test("and comes back: the round succeeds", async () => {
+    await startRound(under, "late-published", { federation: "small" });
+    await roundThat(under, "late-published", "Publishing", ({ status }) => status.phase === "Publishing");
+    await scaleRegistry(1);
+    expect(outcome(await endOf(under, "late-published"))).toMatchObject({ phase: "Succeeded" });
+    await endOf(under, "unpublished"); // what it left can be looked at now
+  });
+
+  async function scaleRegistry(replicas: number): Promise<void> {
+    await under.coordinator.run(["-n", "registry", "scale", "deployment/registry", `--replicas=${replicas}`]);
+    await under.coordinator.run(["-n", "registry", "rollout", "status", "deployment/registry", "--timeout=2m"]);
+    if (replicas === 0)
+      await eventually(async () => expect((await under.kube.list(PODS, { namespace: "registry" })).items).toEqual([]));
+  }
+});
+
+describe("pods that die", () => {
+  test("operator and agents in the middle of training: everybody contributes, and nothing is trained twice", async () => {
+    for (const site of under.sites) site.behave("wait");
+    await startRound(under, "training", { federation: "small", deadlines: { accept: "3m", training: "4m" } });
+    await roundThat(under, "training", "training everywhere", ({ status }) => status.counts?.Training === 4);
+    await Promise.all([deletePod(under.kube, "operator"), deletePod(north.kube, "agent")]);
+    killProcess("south", "agent");
+    await Promise.all([isReady(under.kube, "operator"), isReady(north.kube, "agent"), isReady(south.kube, "agent")]);
+    killProcess("coordinator", "operator");
+    for (const site of under.sites) site.letGo();
+    const ended = await endOf(under, "training");
+    expect(outcome(ended)).toMatchObject({ phase: "Succeeded" });
+    expect(ended.status.contributions).toBe("4/4");
+    expect(under.sites.map((site) => site.starts("small", ended.status.number!))).toEqual([1, 1, 1, 1]);
+  });
 });
 
 const SLOW_KIB_PER_SECOND = 256;

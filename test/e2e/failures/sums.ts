@@ -3,6 +3,7 @@ import { expect } from "vitest";
 import type { AdapterVersion } from "../../../operator/api/adapter-version.ts";
 import type { FederationRound } from "../../../operator/api/federation-round.ts";
 import { ADAPTER_VERSIONS } from "../../../operator/kube/resources.ts";
+import { MANIFEST_TYPE, WEIGHTS_TYPE } from "../../../operator/publish/adapter-manifest.ts";
 import { parseReference } from "../../../operator/publish/reference.ts";
 import { NAMESPACE } from "../../demo/install.ts";
 import type { FederationUnderTest } from "./federation.ts";
@@ -44,18 +45,16 @@ async function tensorsOf(
   )!;
   const { registry, repository } = parseReference(spec.reference);
   const base = `http://${registry}/v2/${repository}`;
-  const accept = "application/vnd.oci.image.manifest.v1+json";
+  const accept = MANIFEST_TYPE;
   const manifest = (await (
     await fetch(`${base}/manifests/${spec.digest}`, { headers: { accept } })
   ).json()) as Manifest;
-  const layer = manifest.layers.find(
-    ({ annotations }) => annotations?.["org.opencontainers.image.title"] === "adapter_model.safetensors",
-  )!;
+  const layer = manifest.layers.find(({ mediaType }) => mediaType === WEIGHTS_TYPE)!;
   return tensors(Buffer.from(await (await fetch(`${base}/blobs/${layer.digest}`)).arrayBuffer()));
 }
 
 interface Manifest {
-  layers: Array<{ digest: string; annotations?: Record<string, string> }>;
+  layers: Array<{ digest: string; mediaType: string }>;
 }
 
 /** F32, by name. */
