@@ -18,7 +18,6 @@ export function tellCohorts(hands: Hands, round: FederationRound, before: RoundR
   after.secure!.cohorts.forEach((cohort, number) => {
     const was = before.secure?.cohorts[number];
     if (!was || was === cohort) return;
-    if (was.step !== cohort.step) metrics.stepEnded(was.step, (cohort.sinceMs - was.sinceMs) / 1000);
     for (const { reason } of cohort.gone.slice(was.gone.length)) metrics.aborted(reason);
     if (cohort.failure && !was.failure) metrics.aborted(cohort.failure.code);
     for (const { reason, note } of newsOf(was, cohort)) warn(reason, note);
@@ -29,6 +28,14 @@ export function tellCohorts(hands: Hands, round: FederationRound, before: RoundR
       "InconsistentShares",
       `${dealers.join(", ")}: left out of this federation's rounds until enrolled anew, for dealing inconsistent shares`,
     );
+}
+
+/** Told of every decision: a status may be written only after several steps. */
+export function measureSteps({ metrics }: Pick<Context, "metrics">, before: RoundRecord, after: RoundRecord): void {
+  for (const [number, was] of (before.secure?.cohorts ?? []).entries()) {
+    const is = after.secure!.cohorts[number]!;
+    if (was.step !== is.step) metrics.stepEnded(was.step, (is.sinceMs - was.sinceMs) / 1000);
+  }
 }
 
 function newsOf(was: Cohort, is: Cohort): Array<{ reason: string; note: string }> {

@@ -13,6 +13,7 @@ import { isTerminal, type RoundRecord } from "../../round/record.ts";
 import type { Decision } from "../../round/world.ts";
 import type { Context } from "../context.ts";
 import { act } from "./act.ts";
+import { measureSteps } from "./cohort-events.ts";
 import { observe } from "./observe.ts";
 import { RoundReporter } from "./report.ts";
 import type { Workplace } from "./workplace.ts";
@@ -73,7 +74,10 @@ export class RoundReconciler {
         decision = decide(current, observe(this.#context, this.#workplace, current));
         return decision.record;
       },
-      (before, after) => this.#leaveOut(before, after),
+      (before, after) => {
+        measureSteps(this.#context, before, after);
+        return this.#leaveOut(before, after);
+      },
     );
     await act(this.#context, this.#workplace, record, decision!.actions);
     return decision!;

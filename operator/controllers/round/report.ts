@@ -1,11 +1,13 @@
 /**
  * The one status write of a round's reconcile, and its events.
- * Holds: nothing is written that is written already; what a step of training changes alone is written at most every
- *   PROGRESS_QUICK_MS in a round's first minute, and every PROGRESS_MS later, so that writes do not grow with steps × participants.
+ * Holds: nothing is written that is written already; a new phase is written at once; what a step of training changes alone is written at
+ *   most every PROGRESS_QUICK_MS in a round's first minute, and every PROGRESS_MS later, anything else at most every SETTLE_MS, so that
+ *   writes do not grow with steps × participants.
  */
 import type { Condition } from "../../api/conditions.ts";
 import type { FederationRound, FederationRoundStatus } from "../../api/federation-round.ts";
 import { FEDERATION_ROUNDS } from "../../kube/resources.ts";
+import { cohortOf } from "../../round/cohorts.ts";
 import { isOut } from "../../round/participants.ts";
 import { isTerminal, type RoundRecord } from "../../round/record.ts";
 import { isProgressOnly } from "../../round/reports.ts";
@@ -18,6 +20,11 @@ const PROGRESS_MS = 10_000;
 /** Short rounds are those that somebody watches. */
 const PROGRESS_QUICK_MS = 2_000;
 const QUICK_FOR_MS = 60_000;
+/**
+ * Participants change together, in secure aggregation at every step: each write costs the API server some 10 ms and holds up the step
+ * that comes next. Nobody reads a status faster than this.
+ */
+const SETTLE_MS = 300;
 
 interface Written {
   record: RoundRecord;
@@ -41,8 +48,8 @@ export class RoundReporter {
     if (last?.record === record) return undefined;
     // After a restart: history is not written again.
     if (!last && isTerminal(record) && round.status.phase === record.phase) return undefined;
-    if (last && isProgressOnly(last.record, record)) {
-      const dueMs = last.atMs + (nowMs - lastPhaseMs(record) < QUICK_FOR_MS ? PROGRESS_QUICK_MS : PROGRESS_MS);
+    if (last && last.record.phase === record.phase) {
+      const dueMs = last.atMs + holdBackMs(last.record, record, nowMs);
       if (nowMs < dueMs) return dueMs;
     }
     const before: Condition[] = last?.status.conditions ?? round.status.conditions ?? [];
@@ -69,9 +76,11 @@ export class RoundReporter {
     for (const participant of after.participants) {
       const was = before.participants.find(({ name }) => name === participant.name);
       if (!was || was.state === participant.state || !isOut(participant)) continue;
+      // The cohort's own event says it once for all of its members.
+      if (after.secure && cohortOf(after, participant.name)?.cohort.failure?.code === participant.reason) continue;
       const note = `${participant.name}: ${participant.message || participant.reason}`;
       events.record(round, { type: "Warning", reason: `Participant${participant.state}`, note });
-      if (participant.state === "Excluded") metrics.contribution("excluded");
+      if (participant.state === "Excluded" && was.state === "Contributed") metrics.contribution("excluded");
     }
     if (after.secure) tellCohorts(this.#context, round, before, after);
     for (const { phase, atMs } of after.phaseTimes.slice(before.phaseTimes.length)) {
@@ -87,6 +96,11 @@ export class RoundReporter {
       if (failed || phase === "Succeeded") metrics.roundEnded(phase, after.outcome?.reason ?? phase);
     }
   }
+}
+
+function holdBackMs(written: RoundRecord, record: RoundRecord, nowMs: number): number {
+  if (!isProgressOnly(written, record)) return SETTLE_MS;
+  return nowMs - lastPhaseMs(record) < QUICK_FOR_MS ? PROGRESS_QUICK_MS : PROGRESS_MS;
 }
 
 function lastPhaseMs(record: RoundRecord): number {
