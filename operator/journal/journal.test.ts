@@ -108,6 +108,14 @@ test("its files are readable by their owner alone", async () => {
   }
 });
 
+test("every removal of a commit is done", async () => {
+  const journal = await journalAt();
+  const keys = ["a", "b", "c"];
+  await journal.commit(keys.map((key) => put("s", key, key)));
+  await journal.commit(keys.map((key) => ({ remove: { space: "s", key } })));
+  expect(await journal.entries("s")).toEqual([]);
+});
+
 test("a removed value is in none of its files", async () => {
   const journal = await journalAt();
   const secret = "a-round-key-that-must-be-forgotten".repeat(40);

@@ -126,7 +126,8 @@ export class JournalStore {
       return;
     }
     if ("remove" in write) {
-      this.#erased ||= this.#statements.remove.run(write.remove.space, write.remove.key).changes > 0;
+      const { changes } = this.#statements.remove.run(write.remove.space, write.remove.key);
+      if (changes > 0) this.#erased = true;
       return;
     }
     const { space, key, value } = write.insert;
