@@ -28,6 +28,7 @@ import { placeOf } from "./secure-plan.ts";
 import { ParentReused, type SessionLedger } from "./session-ledger.ts";
 import type { SessionEnd, SessionProblem, SessionRow } from "./session-record.ts";
 import { abortedRow, messageOf, rowOf } from "./session-rows.ts";
+import { wipe } from "./wipe.ts";
 
 export interface SessionDeps {
   sessions: SessionLedger;
@@ -250,6 +251,7 @@ export class SecureSession {
   }
 
   #moved(next: ParticipantState, row: SessionRow): void {
+    wipe(this.#state, next);
     this.#state = next;
     this.#row = row;
     this.#message = "unsent";
@@ -267,6 +269,7 @@ export class SecureSession {
 
   #aborted(row: SessionRow): void {
     this.#voice.abort();
+    wipe(this.#state, undefined);
     this.#state = undefined;
     this.#row = row;
     this.#deps.log.warn({ session: row.state, ...row.problem }, "secure aggregation ended");

@@ -117,6 +117,24 @@ test.each<{
     code: "SurvivorsInvalid",
   },
   {
+    says: "leaves this site out of the sum that it shall open",
+    at: "consistency",
+    lie: (honest) => consistencyWith(honest, ({ u2, inputs }) => ({ u2, inputs: without(inputs, 1) })),
+    code: "SurvivorsInvalid",
+  },
+  {
+    says: "lists a member twice among those whose sum is opened",
+    at: "consistency",
+    lie: (honest) => consistencyWith(honest, ({ u2, inputs }) => ({ u2, inputs: [inputs[0]!, ...inputs] })),
+    code: "SurvivorsInvalid",
+  },
+  {
+    says: "lists a member that is in no cohort",
+    at: "keys",
+    lie: (honest) => keysWith(honest, (all) => [...all, { ...all[3]!, index: 9 }]),
+    code: "RosterDiffers",
+  },
+  {
     says: "asks for the shares with too few signatures",
     at: "unmask",
     lie: (honest) => unmaskWith(honest, (signatures) => signatures.slice(0, 2)),
@@ -270,6 +288,41 @@ test("an agent that is killed while its masked vector is on the way gives the sa
   await site.killAgentProcess();
   await site.startAgent();
 }, 60_000);
+
+test.each([
+  { says: "its keys are out", holds: "advertise" },
+  { says: "its vector is with the operator", holds: "mask" },
+  { says: "it has signed the survivors", holds: "consistency" },
+] as const)(
+  "an agent that is killed when $says goes on where it was, and the sum is whole",
+  async ({ holds }) => {
+    const site = sites.site("clinic-a");
+    await site.stopAgent();
+    await site.startAgentProcess();
+    const plan = sites.plan();
+    const round = sites.send(plan);
+    round.holds = holds;
+    await sites.train(plan, deltas);
+    await site.until(() => round.state.step === holds && round.state.answers.size === 4, `all in ${holds}`);
+    await site.killAgentProcess();
+    await site.startAgentProcess();
+    round.holds = undefined;
+    round.close();
+    await untilStep(round, "complete");
+    const { contributors, means } = await round.sum();
+    expect(contributors).toEqual(names);
+    expect(means[0]).toBeCloseTo(mean(deltas), 6);
+    const result = await sites.ended("clinic-a", plan, "Contributed");
+    expect(result.session).toMatchObject({ state: "RELEASED" });
+    const said = saidIn("clinic-a", round).filter(({ kind }) =>
+      ["advertise", "share", "consistency", "unmask"].includes(kind),
+    );
+    expect(new Set(said.map((report) => JSON.stringify(report))).size).toBe(4); // repeats, but of the same bytes
+    await site.killAgentProcess();
+    await site.startAgent();
+  },
+  60_000,
+);
 
 test("an agent whose ledger is gone takes no part in rounds that it may have masked in, and says so; in the next one it does", async () => {
   const site = sites.site("clinic-a");
