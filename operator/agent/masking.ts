@@ -20,6 +20,9 @@ import type { MaskingAnswer, MaskingData, MaskingRequest, TensorTallies } from "
 /** More threads than this wait for the memory, not for a core. */
 const MOST_THREADS = 4;
 
+/** Of keystream: about 50 ms of one core, which is what a thread costs until it runs. Below that it would come too late. */
+const BYTES_PER_THREAD = 1 << 27;
+
 export interface MaskingOptions {
   layout: VectorLayout;
   /** F32 safetensors with the layout's tensors, within the plan's clipNorm. */
@@ -30,10 +33,12 @@ export interface MaskingOptions {
   metrics: MetricValues;
   /** Of the session: the self mask and one for each other member of U2. */
   keys: readonly MaskKey[];
-  /** What was there is replaced: a vector is never made twice, so it was nobody's. */
+  /** What was there is replaced: nothing of it can have left, else the ledger would not ask again. */
   outFile: string;
   /** Ends the work and removes what was written. */
   signal?: AbortSignal;
+  /** Of keystream: how much is worth a thread. @default BYTES_PER_THREAD */
+  bytesPerThread?: number;
 }
 
 export interface MaskedVector {
@@ -56,7 +61,7 @@ export async function makeMaskedVector(options: MaskingOptions): Promise<MaskedV
   await using file = await open(part, "w", 0o600);
   const nextPiece = new SharedArrayBuffer(Int32Array.BYTES_PER_ELEMENT);
   const data: MaskingData = { layout, deltaFile, dataStart, outFile: part, weight, keys, metrics, nextPiece };
-  const threads = startThreads(data);
+  const threads = startThreads(data, options.bytesPerThread);
   const stop = () => threads.forEach((thread) => void thread.end(signal?.reason));
   signal?.addEventListener("abort", stop);
   try {
@@ -92,8 +97,10 @@ async function dataStartOf(path: string, { tensors }: VectorLayout): Promise<num
   return file.header.dataStart;
 }
 
-function startThreads(data: MaskingData): MaskingThread[] {
-  const count = Math.min(availableParallelism(), MOST_THREADS, leafCount(data.layout.byteLength));
+function startThreads(data: MaskingData, bytesPerThread = BYTES_PER_THREAD): MaskingThread[] {
+  const byteLength = data.layout.byteLength;
+  const worthIt = Math.ceil((byteLength * data.keys.length) / bytesPerThread);
+  const count = Math.max(1, Math.min(availableParallelism(), MOST_THREADS, leafCount(byteLength), worthIt));
   return Array.from({ length: count }, () => new MaskingThread(data));
 }
 

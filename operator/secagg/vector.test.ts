@@ -54,6 +54,11 @@ describe("the layout", () => {
   });
 });
 
+test("a vector is at most as long as one key may mask", () => {
+  expect(layoutOf("u32", 8, [2 ** 31]).byteLength).toBeLessThan(2 ** 36);
+  expect(() => layoutOf("u32", 8, [2 ** 31, 2 ** 31])).toThrow("a vector of");
+});
+
 describe("scales", () => {
   test.each<{ ring: Ring; n: number; largest: number }>([
     { ring: "u16", n: 64, largest: 511 },

@@ -14,6 +14,9 @@ export const FULL_WEIGHT = 255;
 /** The largest value of a metric after scaling. */
 export const METRIC_LIMIT = 2 ** 48 - 1;
 
+/** A key makes at most so many bytes of keystream (secure-aggregation.md §3 "PRG"), and masks one vector. */
+export const MOST_VECTOR_BYTES = 2 ** 36;
+
 /** Places are counted in elements from the start of the vector. */
 export interface VectorLayout {
   ring: Ring;
@@ -28,7 +31,7 @@ export interface VectorLayout {
   byteLength: number;
 }
 
-/** @throws RangeError for a plan without secure aggregation, or with other than one scale per tensor */
+/** @throws RangeError for a plan without secure aggregation, with other than one scale per tensor, or of a vector that no key may mask */
 export function vectorLayout(plan: Plan): VectorLayout {
   const { secure } = plan;
   if (!secure) throw new RangeError("the plan is without secure aggregation");
@@ -49,6 +52,8 @@ export function vectorLayout(plan: Plan): VectorLayout {
     at += limbsOf(secure.ring) * (metric.perTensor ? tensors.length : 1);
     return { ...metric, at: begins };
   });
+  const byteLength = at * RING_BYTES[secure.ring];
+  if (byteLength > MOST_VECTOR_BYTES) throw new RangeError(`a vector of ${byteLength} bytes`);
   return {
     ring: secure.ring,
     tensors,
@@ -56,7 +61,7 @@ export function vectorLayout(plan: Plan): VectorLayout {
     weightAt,
     metrics,
     elements: at,
-    byteLength: at * RING_BYTES[secure.ring],
+    byteLength,
   };
 }
 
