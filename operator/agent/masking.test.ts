@@ -54,7 +54,7 @@ async function masked({ ring, tensors, valueAt = wave, weight = 255, signal }: W
   const outFile = join(folder, "masked");
   const metrics = { tokens: 1234, lossTokens: 2.5 * 1234 };
   const vector = await makeMaskedVector({
-    ...{ layout, deltaFile, weight, metrics, outFile },
+    ...{ layout, deltaFile, weight, metrics, outFile, bytesPerThread: 1 },
     keys: KEYS.map(({ key, sign }) => ({ key: key.slice(), sign })),
     ...(signal ? { signal } : {}),
   });

@@ -106,7 +106,8 @@ function startThreads(data: MaskingData, bytesPerThread = BYTES_PER_THREAD): Mas
 
 async function leavesOf(threads: MaskingThread[], count: number): Promise<Uint8Array[]> {
   const done = await Promise.all(threads.map((thread) => thread.answer("pieces")));
-  const last = threads[0]!;
+  const [last, ...others] = threads as [MaskingThread, ...MaskingThread[]];
+  for (const thread of others) thread.ask({ do: "end" });
   last.ask({ do: "tail", tallies: done.map(({ tallies }) => tallies).reduce(together) });
   const tail = await last.answer("tail");
   const hashes = new Array<Uint8Array>(count);
