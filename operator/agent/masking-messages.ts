@@ -32,8 +32,12 @@ export interface HashedLeaf {
   hash: Uint8Array;
 }
 
-/** To one thread, when all are done with the pieces: what they counted together. */
-export type MaskingRequest = { do: "tail"; tallies: TensorTallies };
+/** When all are done with the pieces. */
+export type MaskingRequest =
+  /** To one thread, with what they counted together; then it ends. */
+  | { do: "tail"; tallies: TensorTallies }
+  /** To the others: erase and end. */
+  | { do: "end" };
 
 export type MaskingAnswer =
   /** First: the thread runs. It goes on by itself. */

@@ -1,7 +1,8 @@
 /**
  * A thread that makes a masked vector together with others: takes the next leaves that nobody has taken until none are left;
  * then one of the threads makes the last leaves, in which the counters of all of them lie.
- * Holds: rounding draws from a key of this thread that nobody else has; it is zeroed, and so are this thread's copies of the mask keys.
+ * Holds: rounding draws from a key of this thread that nobody else has; it is zeroed, and so are this thread's copies of the mask keys
+ *   unless it is terminated.
  * Does not: sync or name the file (masking.ts).
  */
 import { randomBytes } from "node:crypto";
@@ -30,21 +31,23 @@ const draws = new Keystream(roundingKey, 0);
 roundingKey.fill(0);
 const maker = new LeafMaker({ layout, delta, dataStart: data.dataStart, weight, keys, draws, kernel: simdKernel() });
 
-port.on("message", ({ tallies }: MaskingRequest) => {
-  answer(() => ({ kind: "tail", leaves: makeTail(tallies) }));
+port.on("message", (request: MaskingRequest) => {
+  if (request.do === "tail") answer(() => ({ kind: "tail", leaves: makeTail(request.tallies) }));
   close();
 });
 answer(() => ({ kind: "started" }));
-answer(() => ({ kind: "pieces", leaves: makePieces(), tallies: maker.tallies }));
+if (!answer(() => ({ kind: "pieces", leaves: makePieces(), tallies: maker.tallies }))) close();
 
-function answer(work: () => MaskingAnswer): void {
+/** @returns whether it was done */
+function answer(work: () => MaskingAnswer): boolean {
   try {
     port.postMessage(work());
+    return true;
   } catch (error) {
     const message = error instanceof Error ? error.message : String(error);
     const code = error instanceof SecaggFault ? { code: error.code } : {};
     port.postMessage({ kind: "failed", ...code, message } satisfies MaskingAnswer);
-    close();
+    return false;
   }
 }
 

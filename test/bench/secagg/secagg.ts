@@ -185,10 +185,7 @@ function accuracies(): Result[] {
         const name = `error of the mean, ${ring}, n = ${members}, ${says}`;
         if (ring === "u32")
           results.push(below({ name, value: Number(ofClip.toPrecision(3)), unit: "of the clip" }, 1e-8));
-        else
-          results.push(
-            below({ name, value: Number(ofRms.toPrecision(3)), unit: "of the deltas' RMS" }, round(2e-3 * factor, 4)),
-          );
+        else results.push(below({ name, value: Number(ofRms.toPrecision(3)), unit: "of the deltas' RMS" }, 2e-3));
       }
     }
   }
