@@ -43,9 +43,13 @@ function takeIn(before: RoundRecord, world: World): Stepped {
   const actions: Action[] = [];
   for (const { cohort, code, message, accused } of world.sum.closed ?? []) {
     if (record.secure!.cohorts[cohort]?.failure) continue;
-    if (code === "InconsistentDealer") record = { ...record, secure: { ...record.secure!, dealers: accused } };
+    const { dealers } = record.secure!;
+    // One that cannot be named can be neither blamed nor left out: what is left is that the shares do not suffice.
+    if (code === "InconsistentDealer" && accused.length > 0)
+      record = { ...record, secure: { ...record.secure!, dealers: [...dealers, ...accused] } };
     else {
-      const ended = endCohort(record, cohort, { code, message }, world.nowMs);
+      const failed = code === "InconsistentDealer" ? "NotEnoughShares" : code;
+      const ended = endCohort(record, cohort, { code: failed, message }, world.nowMs);
       record = ended.record;
       actions.push(...ended.actions);
     }
