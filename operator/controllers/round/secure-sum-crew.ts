@@ -58,9 +58,16 @@ export class Crew {
 }
 
 /** Its answer, or its death: once() rejects with what "error" carries. */
-function finished(helper: Worker): Promise<unknown> {
-  const dead = once(helper, "exit").then(() => {
+async function finished(helper: Worker): Promise<void> {
+  const settled = new AbortController();
+  const { signal } = settled;
+  const dead = once(helper, "exit", { signal }).then(() => {
     throw new Error("a helper thread of the sum ended");
   });
-  return Promise.race([once(helper, "message"), dead]);
+  try {
+    await Promise.race([once(helper, "message", { signal }), dead]);
+  } finally {
+    // The listeners of one cohort must not be there for the next.
+    settled.abort();
+  }
 }

@@ -4,6 +4,7 @@ import type { RoundRecord } from "../../../round/record.ts";
 import { keepClips } from "../../clips.ts";
 import type { Context } from "../../context.ts";
 import { repositoryOf } from "../../registry.ts";
+import type { SecureResult } from "../secure-sum.ts";
 import type { Workplace } from "../workplace.ts";
 
 export interface CandidateFile {
@@ -23,7 +24,7 @@ export async function makeCandidate(
   const { file: parentFile } = await context.adapters.ensure(parent, repository);
   const outFile = context.adapters.scratch(record.uid);
   const { digest, byteLength } = plan.secure
-    ? await fromSecureSum(context, workplace, { plan, uid: record.uid }, { parentFile, outFile })
+    ? await fromSecureSum(context, workplace, { plan, record }, { parentFile, outFile })
     : await (await workplace.sum(record.uid)).candidate(parentFile, outFile);
   return { digest, byteLength, file: await context.adapters.keep(outFile, digest) };
 }
@@ -32,7 +33,7 @@ export async function makeCandidate(
 async function fromSecureSum(
   context: Context,
   workplace: Workplace,
-  { plan, uid }: { plan: Plan; uid: string },
+  { plan, record: { uid, name } }: { plan: Plan; record: RoundRecord },
   { parentFile, outFile }: { parentFile: string; outFile: string },
 ): Promise<{ digest: string; byteLength: number }> {
   const sum = await workplace.secureSum(uid);
@@ -40,5 +41,17 @@ async function fromSecureSum(
   if (!result) throw new Error("no cohort of this round has a sum");
   const written = await sum.candidate(parentFile, outFile);
   await context.journal.commit(keepClips(plan, uid, result));
+  context.log.info({ round: name, ...summaryOf(plan, result) }, "the candidate was made of an unmasked sum");
   return written;
+}
+
+/** What a person may want to know of a sum, and nothing that is one participant's. Many saturated values: the clips are too small. */
+function summaryOf(plan: Plan, { contributors, metrics, saturated }: SecureResult) {
+  const values = plan.tensors.reduce((sum, { shape }) => sum + shape[0]! * shape[1]!, 0);
+  const tokens = metrics.get("tokens") ?? 0;
+  return {
+    contributors,
+    ...(tokens > 0 && { tokens, meanLoss: (metrics.get("lossTokens") ?? 0) / tokens }),
+    saturatedShare: saturated.reduce((sum, count) => sum + count, 0) / (values * contributors),
+  };
 }
