@@ -1,6 +1,7 @@
 /**
  * Reads one sealed contribution (protocol.md, last section) and hands its values on only when all of it was found good.
- * Holds: two passes, check and then add, because a sum cannot be un-added; memory is one record, whatever the adapter's size.
+ * Holds: all of it is checked before any of it is added, because a sum cannot be un-added; memory is KEPT_BYTES at most, whatever the
+ *   adapter's size: a larger one is opened twice.
  * Does not: keep anything of the contribution but its weight.
  */
 import { stat } from "node:fs/promises";
@@ -8,7 +9,12 @@ import { isClipped, squaredNorm } from "../../aggregation/clip.ts";
 import { checkTensors, deltaSentence } from "../../aggregation/delta.ts";
 import { countNonFinite } from "../../aggregation/finite.ts";
 import { FULL_WEIGHT } from "../../aggregation/weight.ts";
-import { SafetensorsFault, type SafetensorsHeader, type TensorInfo } from "../../publish/safetensors-header.ts";
+import {
+  SafetensorsFault,
+  type SafetensorsHeader,
+  type TensorInfo,
+  valueCount,
+} from "../../publish/safetensors-header.ts";
 import { SafetensorsStream } from "../../publish/safetensors-stream.ts";
 import { openRecords, plaintextLength, SealingFault } from "../../transport/sealing.ts";
 import type { SumOptions } from "./sum-messages.ts";
@@ -23,6 +29,11 @@ export class ContributionFault extends Error {
   }
 }
 
+/** Opening costs more than all the arithmetic. 64 MiB: the adapters of models up to some 30 billion parameters, and no more memory than uploads take. */
+const KEPT_BYTES = 64 << 20;
+
+type Add = (tensor: string, at: number, values: Float32Array, weight: number) => void;
+
 /**
  * @param add  receives every chunk of values in the order of the file, after all of them were checked
  * @throws ContributionFault; whatever the file system throws
@@ -30,16 +41,48 @@ export class ContributionFault extends Error {
 export async function readContribution(
   options: SumOptions,
   source: { participant: string; file: string },
-  add: (tensor: string, at: number, values: Float32Array, weight: number) => void,
+  add: Add,
+  keptBytes = KEPT_BYTES,
 ): Promise<void> {
-  const weight = await check(options, source);
+  const count = options.tensors.reduce((sum, { shape }) => sum + valueCount(shape), 0);
+  const kept = count * Float32Array.BYTES_PER_ELEMENT <= keptBytes ? new KeptValues(count) : undefined;
+  const weight = await check(options, source, (tensor, at, values) => kept?.keep(tensor, at, values));
+  if (kept) return kept.addTo(add, weight);
   await stream(options, source, {
     header: () => {},
     values: (tensor, at, values) => add(tensor.name, at, values, weight),
   });
 }
 
-async function check(options: SumOptions, source: { participant: string; file: string }): Promise<number> {
+/** Memory for the values of one contribution after the other: a new buffer for each would be garbage that is collected late. */
+let buffer = new Float32Array(0);
+
+class KeptValues {
+  readonly #chunks: Array<{ tensor: string; at: number; values: Float32Array }> = [];
+  #filled = 0;
+
+  /** @param count  of values in the plan's tensors: a file with others is refused by its header */
+  constructor(count: number) {
+    if (buffer.length < count) buffer = new Float32Array(count);
+  }
+
+  keep(tensor: TensorInfo, at: number, values: Float32Array): void {
+    const own = buffer.subarray(this.#filled, this.#filled + values.length);
+    own.set(values);
+    this.#filled += values.length;
+    this.#chunks.push({ tensor: tensor.name, at, values: own });
+  }
+
+  addTo(add: Add, weight: number): void {
+    for (const { tensor, at, values } of this.#chunks) add(tensor, at, values, weight);
+  }
+}
+
+async function check(
+  options: SumOptions,
+  source: { participant: string; file: string },
+  seen: Receiver["values"],
+): Promise<number> {
   let weight = 0;
   let squared = 0;
   await stream(options, source, {
@@ -48,11 +91,12 @@ async function check(options: SumOptions, source: { participant: string; file: s
       if (fault) throw new ContributionFault("WrongTensors", deltaSentence(fault));
       weight = weightIn(header);
     },
-    values(tensor, _at, values) {
+    values(tensor, at, values) {
       const count = countNonFinite(values);
       if (count > 0)
         throw new ContributionFault("NonFinite", deltaSentence({ code: "NonFinite", tensor: tensor.name, count }));
       squared += squaredNorm(values);
+      seen(tensor, at, values);
     },
   });
   // The number itself stays private: how far beyond is nobody's business but the site's.
