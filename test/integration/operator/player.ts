@@ -130,8 +130,8 @@ export class Player {
   }
 
   /** Any file under any manifest. */
-  async upload(manifest: Manifest, file: string): Promise<void> {
-    await this.#client.upload(manifest, file);
+  async upload(manifest: Manifest, file: string, onProgress: (bytes: number) => void = () => {}): Promise<void> {
+    await this.#client.upload(manifest, file, { onProgress });
     this.#acknowledged.add(`${manifest.work!.round} upload`);
   }
 

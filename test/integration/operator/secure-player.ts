@@ -37,6 +37,8 @@ export interface Site {
   before?: (question: Question) => Promise<unknown> | undefined;
   /** After the answer was acknowledged. */
   after?: (message: ParticipantMessage) => Promise<unknown> | undefined;
+  /** While it uploads: bytes that the operator has. */
+  onProgress?: (bytes: number) => void;
   /** What it says instead. */
   lies?: (message: ParticipantMessage, state: ParticipantState) => ParticipantMessage;
   /** What it goes on from instead. */
@@ -158,7 +160,8 @@ class Session {
     const { leaves, byteLength } = await leavesOfFile(this.#file());
     const work = this.#player.work(plan, "upload");
     const honest = { work, planHash, byteLength, leaves, inputSignature: input.signature };
-    await this.#player.upload((await this.#site.forges?.(honest, this.#file())) ?? honest, this.#file());
+    const manifest = (await this.#site.forges?.(honest, this.#file())) ?? honest;
+    await this.#player.upload(manifest, this.#file(), this.#site.onProgress);
   }
 
   async #say(message: ParticipantMessage): Promise<void> {
