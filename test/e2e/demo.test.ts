@@ -1,10 +1,11 @@
 /** The demo as a person runs it, with the one-million-parameter model: what it prints, writes, and leaves behind in its clusters. */
 import { spawn } from "node:child_process";
-import { readFileSync, rmSync } from "node:fs";
+import { readdirSync, readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { clusterSet, kubeconfigPath } from "../cluster/layout.ts";
 import { Kubectl, run } from "../demo/programs.ts";
+import { volumesOf } from "../demo/run.ts";
 import { SITES } from "../demo/sites.ts";
 import type { DemoSummary } from "../demo/summary.ts";
 
@@ -150,7 +151,7 @@ describe("make demo MODEL=tiny", () => {
     expect(trainers).toBe("");
   });
 
-  test("no site's loss or count of examples is in the coordinator's objects, events, metrics or log", async () => {
+  test("no site's loss or count of examples is in the coordinator's objects, events, metrics, log or volume", async () => {
     const own = await Promise.all(
       sites.map(async (name) => {
         const printed = await kubectl(name).run([
@@ -164,7 +165,11 @@ describe("make demo MODEL=tiny", () => {
       coordinator().run(["-n", "rondo", "logs", "rondo-operator-0"]),
       coordinator().run(["get", "--raw", "/api/v1/namespaces/rondo/pods/rondo-operator-0:8080/proxy/metrics"]),
     ]);
-    const text = inTheOpen.join("\n");
+    const volume = join(volumesOf(state), "operator");
+    const files = readdirSync(volume, { recursive: true, withFileTypes: true }).filter((entry) => entry.isFile());
+    expect(files.map(({ name }) => name)).toContain("journal.sqlite");
+    const kept = files.map(({ parentPath, name }) => readFileSync(join(parentPath, name), "latin1"));
+    const text = [...inTheOpen, ...kept].join("\n");
     expect(text).toContain("rondo_contributions_total");
     for (const [index, { printed, losses }] of own.entries()) {
       expect(losses.length, printed).toBeGreaterThanOrEqual(4); // held-out before and after, in two rounds
@@ -177,7 +182,7 @@ describe("make demo MODEL=tiny", () => {
 
 test.each([
   { args: ["--rounds", "0"], says: "ROUNDS=0 is out of range: it is a whole number from 1 to 1000." },
-  { args: ["--participants", "9"], says: "PARTICIPANTS=9 is out of range: it is a whole number from 2 to 4." },
+  { args: ["--participants", "9"], says: "PARTICIPANTS=9 is out of range: it is a whole number from 3 to 4." },
   { args: ["--model", "x"], says: "MODEL=x is unknown: use smollm2 or tiny." },
   { args: ["--steps", "some"], says: "STEPS=some is out of range: it is a whole number from 1 to 10000." },
 ])("make demo refuses $args in one sentence, before anything is started", async ({ args, says }) => {
