@@ -6,7 +6,7 @@
  */
 import type { Plan, SecurePlan } from "../../round/plan.ts";
 import { thresholdOf } from "../../secagg/thresholds.ts";
-import { planScales } from "../../secagg/vector.ts";
+import { planScales, vectorLayout } from "../../secagg/vector.ts";
 import { drawFault } from "./draw-check.ts";
 import type { DrawRow } from "./draw-ledger.ts";
 
@@ -46,6 +46,7 @@ export function judgeSecurePlan(plan: Plan, site: SecureSite): PlanFault | undef
     judgeOwnCohort(plan, secure, site) ??
     judgeScales(plan, secure) ??
     judgeMetrics(secure) ??
+    judgeLength(plan) ??
     judgeDeadlines(plan) ??
     judgeDraw(plan, site)
   );
@@ -80,8 +81,8 @@ function judgeOwnCohort(plan: Plan, secure: SecurePlan, site: SecureSite): PlanF
 function judgeScales(plan: Plan, { ring, largestCohort, scales }: SecurePlan): PlanFault | undefined {
   if (scales.length !== plan.tensors.length) return malformed("the plan has other than one scale per tensor");
   const clips = scales.map(({ clip }) => Number(clip));
-  const unfit = clips.findIndex((clip) => !(clip > 0) || !Number.isFinite(clip));
-  if (unfit >= 0) return malformed(`the plan's clip of ${plan.tensors[unfit]!.name} is not above 0`);
+  const unfit = clips.findIndex((clip) => !isFit(clip));
+  if (unfit >= 0) return malformed(`the plan's clip of ${plan.tensors[unfit]!.name} is not above 0, or beyond all use`);
   const wrong = planScales(ring, largestCohort, clips).findIndex(
     ({ clip, scale }, index) => clip !== scales[index]!.clip || scale !== scales[index]!.scale,
   );
@@ -113,6 +114,20 @@ function judgeDeadlines({ deadlines }: Plan): PlanFault | undefined {
 function judgeDraw(plan: Plan, { participant, draw }: SecureSite): PlanFault | undefined {
   const message = drawFault(plan, participant, draw);
   return message === undefined ? undefined : { reason: "DrawInvalid", message };
+}
+
+/** Above 0, and neither its square (`energy`) nor what it divides leaves float64's range: else masking would fail for ever. */
+const isFit = (clip: number): boolean => clip >= 1e-100 && clip <= 1e100;
+
+/** @returns why no key may mask the plan's vector */
+function judgeLength(plan: Plan): PlanFault | undefined {
+  try {
+    vectorLayout(plan);
+    return undefined;
+  } catch (error) {
+    if (!(error instanceof RangeError)) throw error;
+    return malformed(`the plan's vector cannot be masked: ${error.message}`);
+  }
 }
 
 function isSame(a: readonly string[], b: readonly string[]): boolean {
