@@ -129,6 +129,15 @@ test("a draw is opened once: not with other members, nor with another size of co
   expect(events.events).toHaveLength(2);
 });
 
+test("a name that no federation and no member can have is not answered, and stands nowhere", async () => {
+  const value = { members, cohortSize: 3 };
+  await draws.on(step(1, { $case: "opening", value }, "example.org/rondo/\u001b[2J"));
+  expect(events.events).toEqual([]);
+  await draws.on(opening(1, { members: [...members, "\u001b[2J"].sort() }));
+  expect(events.events).toMatchObject([{ reason: "DrawDeclined" }]);
+  expect(operator.draws).toEqual([]);
+});
+
 test("it takes part in three draws of a round, each with a nonce of its own, and in no fourth", async () => {
   const nonces = [];
   for (const number of [1, 2, 3, 4]) {

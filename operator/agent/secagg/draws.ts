@@ -6,6 +6,7 @@
  */
 import { randomBytes } from "node:crypto";
 import type { Logger } from "pino";
+import { planSchema } from "../../round/plan.ts";
 import { commitmentBytes, commitmentToNonce, MOST_DRAWS, NONCE_BYTES } from "../../secagg/draw.ts";
 import type { DrawCommitments, DrawOpening, DrawStep } from "../../transport/generated/rondo.v1.ts";
 import type { SitePolicy } from "../config.ts";
@@ -17,6 +18,8 @@ import type { DrawRow } from "./draw-ledger.ts";
 
 const SMALLEST_COHORT = 3;
 const MOST_MEMBERS = 256;
+/** As in a plan's roster. */
+const PARTICIPANT_NAME = /^[a-z0-9]([-a-z0-9.]{0,61}[a-z0-9])?$/;
 const COMMITMENT_BYTES = 32;
 const SIGNATURE_BYTES = 64;
 
@@ -45,6 +48,9 @@ export class Draws {
     if (!work || !step) return;
     const { participant, events, log } = this.#deps;
     const draw: NamedDraw = { federation: work.federation, round: work.round, number: work.attempt, participant };
+    // Unlike a plan's names, nobody has looked at this one yet, and it would stand in a row, in log lines and in an Event.
+    if (!planSchema.shape.federation.safeParse(draw.federation).success)
+      return log.warn("draw of no federation dropped");
     try {
       await this.#judge(draw);
       if (step.$case === "opening") await this.#opened(draw, step.value);
@@ -87,6 +93,7 @@ export class Draws {
       members.length <= MOST_MEMBERS &&
       cohortSize >= SMALLEST_COHORT &&
       isAscending(members) &&
+      members.every((name) => PARTICIPANT_NAME.test(name)) &&
       members.includes(draw.participant);
     if (!isFit) throw new Declined("its members or cohort size are not those of a draw that this participant is in");
     const nonce = randomBytes(NONCE_BYTES);
