@@ -3,6 +3,7 @@
  * Holds: only our own faults have sentences for a person.
  */
 import { SecaggFault } from "../secagg/faults.ts";
+import { sentence } from "../trainer/observe-job.ts";
 import { AdapterFault } from "./delta.ts";
 import { JobFault } from "./jobs.ts";
 import { OperatorFault } from "./link.ts";
@@ -12,7 +13,8 @@ export type Problem = { reason: string; message: string };
 /** What no further try will mend. */
 export function finalProblem(error: unknown): Problem | undefined {
   if (error instanceof AdapterFault || error instanceof JobFault || error instanceof OperatorFault) {
-    return { reason: error.reason, message: error.message };
+    // An OperatorFault's words are the operator's: a person reads them in a terminal.
+    return { reason: error.reason, message: sentence(error.message, "") };
   }
   return error instanceof SecaggFault ? { reason: error.code, message: error.message } : undefined;
 }

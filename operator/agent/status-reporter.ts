@@ -19,7 +19,9 @@ export class StatusReporter {
   }
 
   progressed(progress: { step: number; steps: number }): void {
-    this.#progress = { step: Math.min(progress.step, progress.steps), steps: progress.steps };
+    // Steps are the plan's: another number of the trainer's could follow from how many examples there are.
+    const { steps } = this.#progress;
+    this.#progress = { step: Math.min(progress.step, steps), steps };
   }
 
   /** After a new connection: the operator may have missed what it was told last. */

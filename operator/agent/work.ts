@@ -11,7 +11,7 @@ import { startDeadline } from "../kube/deadline.ts";
 import type { Plan } from "../round/plan.ts";
 import type { CoordinatorMessage } from "../secagg/messages.ts";
 import type { PodTemplate } from "../trainer/job.ts";
-import type { JobObservation } from "../trainer/observe-job.ts";
+import { type JobObservation, sentence } from "../trainer/observe-job.ts";
 import type { Result } from "../trainer/task.ts";
 import type { TaskServer } from "../trainer/task-server.ts";
 import { Alarm } from "./alarm.ts";
@@ -96,7 +96,9 @@ export class Work {
   }
 
   cancel(reason: string, message: string): void {
-    this.#cancelled ??= { reason, message };
+    // The operator's words: a person reads them in a terminal.
+    const isName = /^[A-Z][A-Za-z0-9]{0,63}$/.test(reason);
+    this.#cancelled ??= { reason: isName ? reason : "Cancelled", message: sentence(message, "") };
     this.#interrupt.abort();
     this.wake();
   }
