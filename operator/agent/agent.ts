@@ -6,6 +6,7 @@
 import type { Logger } from "pino";
 import { z } from "zod";
 import type { Plan } from "../round/plan.ts";
+import { trainerJobName } from "../trainer/job.ts";
 import { TransportFault } from "../transport/faults.ts";
 import type {
   Cancellation,
@@ -29,6 +30,9 @@ import { giveUpIfOld } from "./secagg/old-ledger.ts";
 import { seenOf } from "./seen.ts";
 import { Work, type WorkDeps } from "./work.ts";
 
+/** Each may have a MiB. What is dropped the operator asks again at the next connection; an honest one never has so much to ask. */
+const MOST_WAITING = 64;
+
 export interface AgentDeps extends WorkDeps {
   invitation: Pick<Invitation, "participant" | "planKey">;
   /** Ed25519 public key, base64. */
@@ -43,6 +47,7 @@ export class Agent {
   readonly #runs = new Set<Promise<void>>();
   readonly #draws: Draws;
   #judging: Promise<void> = Promise.resolve();
+  #waiting = 0;
   #isStopped = false;
 
   constructor(deps: AgentDeps) {
@@ -141,7 +146,17 @@ export class Agent {
 
   /** What the operator says is taken in the order in which it was said. */
   #inTurn(complaint: string, handle: () => Promise<void>): void {
-    this.#judging = this.#judging.then(handle).catch((error: unknown) => this.#log.error({ err: error }, complaint));
+    if (this.#waiting >= MOST_WAITING) {
+      this.#log.warn({ waiting: this.#waiting }, complaint);
+      return;
+    }
+    this.#waiting++;
+    this.#judging = this.#judging
+      .then(handle)
+      .catch((error: unknown) => this.#log.error({ err: error }, complaint))
+      .finally(() => {
+        this.#waiting--;
+      });
   }
 
   async #judge(signed: Signed, clockSkewMs: number): Promise<void> {
@@ -149,7 +164,7 @@ export class Agent {
     const received = this.#open(signed);
     if (!received) return;
     const { plan, planHash } = received;
-    const seen = await seenOf(ledger, plan);
+    const seen = { ...(await seenOf(ledger, plan)), isNameTaken: this.#isNameTaken(plan) };
     const nowMs = this.#now();
     const site = { participant: invitation.participant, identity, policy };
     const trainingMs = plan.deadlines.training + clockSkewMs;
@@ -176,6 +191,15 @@ export class Agent {
     const work = new Work(assignment, plan, this.#deps);
     if (verdict.verdict === "accept") this.#accept(work);
     this.#start(work);
+  }
+
+  /** The operator chooses rounds' names; Job and work folder are called after them, and have to be one assignment's alone. */
+  #isNameTaken(plan: Plan): boolean {
+    const job = trainerJobName(plan.roundName, this.#deps.invitation.participant, plan.attempt);
+    const key = assignmentKey(plan);
+    return [...this.#works.values()].some(
+      (work) => work.key !== key && work.assignment.job === job && !work.assignment.cleaned,
+    );
   }
 
   /** The site's people see each refusal; keys that they have to compare are kept for `rondo agent roster`. */

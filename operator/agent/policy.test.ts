@@ -92,6 +92,16 @@ test.each([
     reason: "PlanMalformed",
   },
   {
+    says: "a roster that lists one identity under two names, in two spellings of base64",
+    change: { plan: { roster: [plan.roster[0]!, { participant: "other", identity: identity.replace("wc=", "wd=") }] } },
+    reason: "PlanMalformed",
+  },
+  {
+    says: "a round that is called like one that is still worked on: they would share a work folder, and a delta",
+    change: { seen: { highestRound: 0, isNameTaken: true } },
+    reason: "RoundNameTaken",
+  },
+  {
     says: "a round that is not above the highest seen",
     change: { seen: { highestRound: 4 } },
     reason: "RoundTooOld",

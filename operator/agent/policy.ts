@@ -36,6 +36,8 @@ export interface Seen extends Answered {
   pins?: Pins;
   /** This agent's part in the draw that the plan names. */
   draw?: DrawRow;
+  /** Another assignment, not cleaned up yet, has the Job and the work folder that the plan's round name gives. */
+  isNameTaken?: boolean;
 }
 
 export interface Site {
@@ -75,7 +77,7 @@ function judgeSecure(plan: Plan, { participant, policy }: Site, seen: Seen): Ver
   const fault = judgeSecurePlan(plan, { participant, minCohort, draw: seen.draw });
   if (fault) return refuse(fault.reason, fault.message);
   if ((seen.spent ?? 0) >= releasesPerParent) return refuse("ParentReused", parentReused(releasesPerParent));
-  const trusted = judgeTrust(plan, participant, trust, seen.pins ?? new Map());
+  const trusted = judgeTrust(plan, participant, trust, seen.pins ?? new Map(), (seen.forgottenRound ?? 0) > 0);
   if (trusted.verdict === "pin") return { verdict: "accept", pin: trusted.keys };
   if (trusted.verdict === "trusted") return undefined;
   return { ...refuse(trusted.reason, trusted.message), proposed: trusted.proposed };
@@ -106,6 +108,10 @@ function judgeLedger(plan: Plan, planHash: string, seen: Seen): Refusal | undefi
       "RoundTooOld",
       `round ${plan.round} is not above ${seen.highestRound}, the highest this agent has seen`,
     );
+  }
+  // Two rounds in one work folder would put one delta into two sums, whose difference shows whoever is in one of them only.
+  if (seen.isNameTaken) {
+    return refuse("RoundNameTaken", `another round that this site works on is called ${plan.roundName} as well`);
   }
   return undefined;
 }
@@ -147,7 +153,9 @@ function judgePlan(plan: Plan, site: Site): Refusal | undefined {
   const isAscending = plan.roster.every(
     ({ participant }, i) => i === 0 || compareBytes(plan.roster[i - 1]!.participant, participant) < 0,
   );
-  if (!isAscending || new Set(plan.roster.map(({ identity }) => identity)).size < plan.roster.length)
+  // Of the bytes: base64 can write one key in four ways.
+  const keys = new Set(plan.roster.map(({ identity }) => Buffer.from(identity, "base64").toString("hex")));
+  if (!isAscending || keys.size < plan.roster.length)
     return refuse("PlanMalformed", "the plan's roster is not ascending, or lists an identity twice");
   for (const [index, tensor] of plan.tensors.entries()) {
     const before = plan.tensors[index - 1];

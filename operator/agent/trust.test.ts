@@ -37,6 +37,15 @@ test("a changed and an added key are refused by name, and proposed", () => {
   });
 });
 
+test("a site whose pins are lost with its ledger does not pin anew by itself: its first use is over", () => {
+  expect(judgeTrust(plan, "clinic-a", firstUse, new Map(), true)).toMatchObject({
+    verdict: "refuse",
+    reason: "RosterChanged",
+    proposed: roster.slice(1),
+  });
+  expect(judgeTrust(plan, "clinic-a", firstUse, pins, true)).toEqual({ verdict: "trusted" });
+});
+
 test("in mode pinned only keys that the site's file lists are trusted, also at first sight", () => {
   const listed = roster.slice(1).map((entry) => ({ federation: "example.org/*", ...entry }));
   const trust = { mode: "pinned" as const, roster: listed };

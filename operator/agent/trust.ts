@@ -23,16 +23,20 @@ export type TrustVerdict =
   | { verdict: "pin"; keys: RosterKey[] }
   | { verdict: "refuse"; reason: "RosterChanged" | "RosterNotPinned"; message: string; proposed: RosterKey[] };
 
-/** @param own  this participant; its key is checked elsewhere and needs no pin */
+/**
+ * @param own  this participant; its key is checked elsewhere and needs no pin
+ * @param hasForgotten  the identity has masked in this federation under a ledger that is gone: its first use is over, and its pins are lost
+ */
 export function judgeTrust(
   plan: Pick<Plan, "federation" | "roster">,
   own: string,
   trust: Trust,
   pins: Pins,
+  hasForgotten = false,
 ): TrustVerdict {
   const others = plan.roster.filter(({ participant }) => participant !== own);
   if (trust.mode === "pinned") return judgeListed(plan.federation, others, trust);
-  if (pins.size === 0) return { verdict: "pin", keys: others };
+  if (pins.size === 0 && !hasForgotten) return { verdict: "pin", keys: others };
   const changed = others.filter(({ participant, identity }) => (pins.get(participant) ?? identity) !== identity);
   const added = others.filter(({ participant }) => !pins.has(participant));
   if (changed.length + added.length === 0) return { verdict: "trusted" };

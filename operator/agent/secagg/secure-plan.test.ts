@@ -3,6 +3,7 @@ import { randomBytes } from "node:crypto";
 import { expect, test } from "vitest";
 import type { Plan } from "../../round/plan.ts";
 import { cohortsOf, commitmentBytes, commitmentToNonce, drawSeed } from "../../secagg/draw.ts";
+import { planScales } from "../../secagg/vector.ts";
 import { policySchema } from "../config.ts";
 import { signer } from "../identity.ts";
 import { judge, type Seen } from "../policy.ts";
@@ -97,6 +98,34 @@ test.each<{ says: string; change: Change; reason: string; message?: string }>([
     says: "a clip of nothing",
     change: { secure: { scales: secure.scales.map(({ scale }) => ({ clip: "0", scale })) } },
     reason: "PlanMalformed",
+  },
+  {
+    says: "a clip so small that its scale has no number",
+    change: { secure: { scales: secure.scales.map(({ scale }) => ({ clip: "5e-324", scale })) } },
+    reason: "PlanMalformed",
+  },
+  {
+    says: "a clip whose square is nothing, so that masking would fail for ever",
+    change: {
+      secure: {
+        scales: planScales(
+          "u32",
+          5,
+          secure.scales.map(() => 1e-200),
+        ),
+      },
+    },
+    reason: "PlanMalformed",
+  },
+  {
+    says: "a vector longer than what one key may mask",
+    change: { plan: { tensors: plan.tensors.map(({ name }) => ({ name, shape: [2 ** 20, 2 ** 20] })) } },
+    reason: "PlanMalformed",
+  },
+  {
+    says: "keys that this site pinned under a ledger that is gone",
+    change: { plan: { round: 5 }, seen: { forgottenRound: 4, pins: new Map() } },
+    reason: "RosterChanged",
   },
   {
     says: "fewer scales than tensors",
