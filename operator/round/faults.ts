@@ -24,7 +24,7 @@ export type RoundFault =
   | { code: "CohortTooSmall"; problems: string[] }
   | { code: "NotEnoughShares"; problems: string[] }
   | { code: "SumInvalid"; problems: string[] }
-  | { code: "InconsistentShares"; dealers: string[] }
+  | { code: "InconsistentShares"; dealers: Array<{ participant: string; leftOut: boolean }> }
   | { code: "AggregationFailed"; problem: string }
   | { code: "DeadlineExceeded" }
   | { code: "RegistryUnreachable"; problem: string }

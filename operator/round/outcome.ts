@@ -26,7 +26,7 @@ const outcomes: { [C in RoundFault["code"]]: (fault: Extract<RoundFault, { code:
   NotEnoughShares: (f) => f.problems.join("; "),
   SumInvalid: (f) => f.problems.join("; "),
   InconsistentShares: (f) =>
-    `${f.dealers.join(", ")} dealt shares that do not fit together, which shows only at the end; later rounds of this federation go without, until the site enrols anew (raise spec.enrolment)`,
+    `${f.dealers.map(({ participant }) => participant).join(", ")} dealt shares that do not fit together, which shows only at the end; ${f.dealers.some(({ leftOut }) => leftOut) ? "later rounds of this federation go without, until the site enrols anew (raise spec.enrolment)" : "or one of the members that answered revealed a wrong share: too few did to tell, and nobody is left out"}`,
   AggregationFailed: (f) => `the contributions could not be added: ${f.problem}`,
   DeadlineExceeded: () => "the candidate was not finished by the aggregation deadline; raise deadlines.aggregation",
   RegistryUnreachable: (f) => `nothing was published before the aggregation deadline: ${f.problem}`,

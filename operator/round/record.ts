@@ -78,7 +78,19 @@ const secureSchema = z.strictObject({
   byteLength: z.int().min(1),
   cohorts: z.array(cohortSchema).min(1).max(64),
   /** Dealt shares that do not fit together. Base64 keys: whoever enrols anew is another dealer. */
-  dealers: z.array(z.strictObject({ participant: z.string(), identity: z.string() })).max(256),
+  dealers: z
+    .array(
+      z.strictObject({
+        participant: z.string(),
+        identity: z.string(),
+        /**
+         * Later rounds go without it. Not where exactly t answered: there one wrong share of another member makes an honest dealer look
+         * the same, and whoever reveals it could have anybody left out.
+         */
+        leftOut: z.boolean(),
+      }),
+    )
+    .max(256),
 });
 
 /** Who is in which cohort is drawn before there is a plan (secure-aggregation.md §6). */

@@ -19,8 +19,7 @@ export function followSecureAggregating(before: RoundRecord, world: World): Deci
   const actions = [...sifted.actions, ...stepped.actions, ...ended];
   const { dealers } = record.secure!;
   if (dealers.length > 0) {
-    const named = dealers.map(({ participant }) => participant);
-    return fail(record, { code: "InconsistentShares", dealers: named }, world.nowMs, actions);
+    return fail(record, { code: "InconsistentShares", dealers }, world.nowMs, actions);
   }
   const fault = quorumFault(record);
   if (fault) return fail(record, fault, world.nowMs, actions);
@@ -43,10 +42,12 @@ function takeIn(before: RoundRecord, world: World): Stepped {
   const actions: Action[] = [];
   for (const { cohort, code, message, accused } of world.sum.closed ?? []) {
     if (record.secure!.cohorts[cohort]?.failure) continue;
-    const { dealers } = record.secure!;
+    const { dealers, cohorts } = record.secure!;
+    const { answered, threshold } = cohorts[cohort]!;
+    const blamed = (dealer: (typeof accused)[number]) => ({ ...dealer, leftOut: answered.length > threshold });
     // One that cannot be named can be neither blamed nor left out: what is left is that the shares do not suffice.
     if (code === "InconsistentDealer" && accused.length > 0)
-      record = { ...record, secure: { ...record.secure!, dealers: [...dealers, ...accused] } };
+      record = { ...record, secure: { ...record.secure!, dealers: [...dealers, ...accused.map(blamed)] } };
     else {
       const failed = code === "InconsistentDealer" ? "NotEnoughShares" : code;
       const ended = endCohort(record, cohort, { code: failed, message }, world.nowMs);

@@ -218,7 +218,27 @@ const cases: Case[] = [
     },
     phase: "Failed",
     reason: "InconsistentShares",
-    message: /^dee dealt shares that do not fit together/,
+    message: /^dee dealt shares that do not fit together.*later rounds of this federation go without/,
+  },
+  {
+    says: "a dealer whom one wrong share of another could make look so is named and not left out",
+    record: secureAt("complete", FIVE.slice(0, 4)),
+    world: {
+      sum: added(
+        [],
+        [
+          {
+            cohort: 0,
+            code: "InconsistentDealer",
+            message: "x",
+            accused: [{ participant: "dee", identity: "a2V5" }],
+          },
+        ],
+      ),
+    },
+    phase: "Failed",
+    reason: "InconsistentShares",
+    message: /^dee dealt shares that do not fit together.*nobody is left out/,
   },
   {
     says: "too many wrong shares lose the cohort with the sentence of whoever found out",

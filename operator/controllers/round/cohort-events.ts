@@ -22,8 +22,8 @@ export function tellCohorts(hands: Hands, round: FederationRound, before: RoundR
     if (cohort.failure && !was.failure) metrics.aborted(cohort.failure.code);
     for (const { reason, note } of newsOf(was, cohort)) warn(reason, note);
   });
-  const dealers = after.secure!.dealers.map(({ participant }) => participant);
-  if (dealers.length > (before.secure?.dealers.length ?? 0))
+  const dealers = after.secure!.dealers.filter(({ leftOut }) => leftOut).map(({ participant }) => participant);
+  if (dealers.length > (before.secure?.dealers.filter(({ leftOut }) => leftOut).length ?? 0))
     warn(
       "InconsistentShares",
       `${dealers.join(", ")}: left out of this federation's rounds until enrolled anew, for dealing inconsistent shares`,

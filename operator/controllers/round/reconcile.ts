@@ -87,7 +87,8 @@ export class RoundReconciler {
   #leaveOut(before: RoundRecord, after: RoundRecord): Write[] {
     const dealers = after.secure?.dealers ?? [];
     if (dealers.length === 0 || dealers === before.secure?.dealers) return [];
-    return this.#context.leftOut.add(after.federation, dealers);
+    const sure = dealers.filter(({ leftOut }) => leftOut);
+    return this.#context.leftOut.add(after.federation, sure);
   }
 
   async #report(round: FederationRound, record: RoundRecord): Promise<number | undefined> {
