@@ -1,8 +1,9 @@
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { mkdtemp, open, readdir, readFile, rm, stat, writeFile } from "node:fs/promises";
+import { copyFile, mkdtemp, open, readdir, readFile, rm, stat, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { DatabaseSync } from "node:sqlite";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import type { Journal } from "./journal.ts";
 import { openJournal } from "./open.ts";
@@ -124,6 +125,26 @@ test("a removed value is in none of its files", async () => {
   for (const name of await readdir(folder)) {
     expect((await readFile(join(folder, name))).includes("must-be-forgotten"), name).toBe(false);
   }
+});
+
+test("what was removed just before the process was killed is in none of its files after the next start", async () => {
+  await (await journalAt()).close();
+  const killed = new DatabaseSync(path);
+  for (const pragma of ["journal_mode=WAL", "secure_delete=ON", "wal_autocheckpoint=0"])
+    killed.exec(`PRAGMA ${pragma}`);
+  const secret = "a-round-key-that-must-be-forgotten".repeat(40);
+  killed.prepare("INSERT INTO entry VALUES (?, ?, ?)").run("s", "k", Buffer.from(secret));
+  killed.exec("DELETE FROM entry");
+  const left = await mkdtemp(join(tmpdir(), "rondo-journal-"));
+  for (const end of ["", "-wal"]) await copyFile(`${path}${end}`, join(left, `j.db${end}`));
+  killed.close();
+  expect((await readFile(join(left, "j.db-wal"))).includes("must-be-forgotten")).toBe(true);
+  const journal = await openJournal(join(left, "j.db"));
+  for (const name of await readdir(left)) {
+    expect((await readFile(join(left, name))).includes("must-be-forgotten"), name).toBe(false);
+  }
+  await journal.close();
+  await rm(left, { recursive: true });
 });
 
 test("a damaged file is refused with a sentence that names it", async () => {

@@ -156,6 +156,8 @@ function configure(database: DatabaseSync, path: string): void {
   database.exec("PRAGMA secure_delete=ON");
   const check = database.prepare("PRAGMA quick_check(1)").get() as { quick_check: string };
   if (check.quick_check !== "ok") throw fault(corrupt(path, check.quick_check));
+  // A process that was killed between a removal and its erasing has left what was removed in the log.
+  database.exec("PRAGMA wal_checkpoint(TRUNCATE)");
   const id = pragma(database, "application_id");
   const version = pragma(database, "user_version");
   if (id === 0 && version === 0) {
