@@ -59,6 +59,12 @@ test.each([
     message: "policy: image registry.example/trainer:9 is not in the allow-list",
   },
   {
+    says: "an image whose name a terminal would obey",
+    change: { plan: { training: { ...plan.training, image: "ghcr.io/x\u001b[2J\ny" } } },
+    reason: "ImageNotAllowed",
+    message: "policy: image ghcr.io/x [2J y is not in the allow-list",
+  },
+  {
     says: "a base model that is not listed",
     change: { policy: { baseModels: ["org/other"] } },
     reason: "BaseModelNotAllowed",

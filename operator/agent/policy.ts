@@ -4,6 +4,7 @@
  * Holds: pure; a sentence names what is in the plan and the rule it breaks, never anything of the site's data.
  */
 import type { Plan } from "../round/plan.ts";
+import { sentence } from "../trainer/observe-job.ts";
 import type { SitePolicy } from "./config.ts";
 import type { Answered } from "./ledger.ts";
 import { matchesAny } from "./patterns.ts";
@@ -174,6 +175,7 @@ function compareBytes(a: string, b: string): number {
   return Buffer.compare(Buffer.from(a), Buffer.from(b));
 }
 
+/** One line that a terminal may show: the plan's images, models and tensors may be called anything. */
 function refuse(reason: string, message: string): Refusal {
-  return { verdict: "refuse", reason, message: message.length > 256 ? `${message.slice(0, 255)}…` : message };
+  return { verdict: "refuse", reason, message: sentence(message, "") };
 }

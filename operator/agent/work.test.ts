@@ -299,6 +299,14 @@ test("a parent adapter that the operator does not have is named when the accept 
   expect(work.assignment.state).toMatchObject({ kind: "Failed", reason: "DigestUnknown" });
 });
 
+test("a cancellation's words are kept as one line that a terminal may show, and its reason as a name", async () => {
+  jobs.onCreated = () => {};
+  const work = await begin();
+  work.cancel("\u001b[2J", "all is well\u001b[1A\nreally");
+  await work.run();
+  expect(work.assignment.state).toEqual({ kind: "Cancelled", reason: "Cancelled", message: "all is well [1A really" });
+});
+
 test("a cancellation while training deletes the Job and says nothing more", async () => {
   jobs.onCreated = () => {};
   const work = await begin();
