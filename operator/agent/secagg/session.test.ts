@@ -91,6 +91,23 @@ test("an honest session ends contributed, with nothing left but what may be said
   expect(await sessionsEnded("Released")).toBe(1);
 });
 
+test.each([
+  { state: "SHARED", end: { kind: "Failed", reason: "AgentProblem" }, row: { state: "ABORTED", open: "" } },
+  { state: "RELEASED", end: { kind: "Contributed" }, row: { state: "RELEASED" } },
+] as const)(
+  "a session in $state that cannot be read again ends, and its secrets with it",
+  async ({ state, end, row }) => {
+    const { operator, work } = await begin({ state: { kind: "Prepared" } });
+    const damaged = { schema: 1 as const, state, sinceMs: 0, open: "{}" };
+    await ledger.sessions.save(work.assignment, { row: damaged, secrets: '{"cSk":' });
+    await work.run();
+    expect(work.assignment.state).toMatchObject(end);
+    expect((await kept(work))?.row).toMatchObject(row);
+    if (state === "SHARED") expect((await kept(work))?.secrets).toBeUndefined();
+    expect(operator.peers.messages).toEqual([]);
+  },
+);
+
 test("a delta that is not finite is refused by the tensor's name, before any key is shown", async () => {
   const { operator, work, plan } = await begin({}, (index) => (index === 3 ? Number.POSITIVE_INFINITY : 1));
   await work.run();

@@ -25,7 +25,7 @@ import type { Assignment } from "../record.ts";
 import type { SiteEvents } from "../site-events.ts";
 import type { MaskedRounds } from "./masked-rounds.ts";
 import { placeOf } from "./secure-plan.ts";
-import { ParentReused, type SessionLedger } from "./session-ledger.ts";
+import { type KeptSession, ParentReused, type SessionLedger } from "./session-ledger.ts";
 import type { SessionEnd, SessionProblem, SessionRow } from "./session-record.ts";
 import { abortedRow, messageOf, rowOf } from "./session-rows.ts";
 import { wipe } from "./wipe.ts";
@@ -95,10 +95,21 @@ export class SecureSession {
     const session = new SecureSession(assignment, plan, deps);
     const kept = await deps.sessions.load(assignment);
     session.#row = kept?.row;
-    if (kept && kept.row.state !== "ABORTED") {
-      session.#state = restoreState({ open: kept.row.open, secrets: kept.secrets });
-    }
+    if (kept && kept.row.state !== "ABORTED") await session.#restore(kept);
     return session;
+  }
+
+  /** What cannot be read again (a damaged ledger, another version's row) is given up: else its secrets would lie there for ever. */
+  async #restore({ row, secrets }: KeptSession): Promise<void> {
+    try {
+      this.#state = restoreState({ open: row.open, secrets });
+    } catch {
+      // Without the error, whose words may quote a secret.
+      this.#deps.log.error({ session: row.state }, "the session's row in the ledger cannot be read");
+      if (row.state !== "RELEASED") return this.abort(NOT_UNDERSTOOD);
+      // Nothing can be taken back, and nothing is left to say.
+      this.#message = "refused";
+    }
   }
 
   get facts(): Omit<SessionFacts, "isAsked"> {
