@@ -1,10 +1,10 @@
-import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { mkdtemp, readdir, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { openSafetensors } from "../publish/safetensors.ts";
 import type { Plan } from "../round/plan.ts";
-import { AdapterFault, makeDelta } from "./delta.ts";
+import { AdapterFault, makeDelta, makeDifference } from "./delta.ts";
 import { makePlan, tensors, writeAdapter } from "./testing/plan.ts";
 
 let folder: string;
@@ -26,14 +26,14 @@ const plan = makePlan({
   nowMs: 0,
 });
 
-const make = (change: Partial<Plan> = {}, examples = 50) =>
-  makeDelta({
-    plan: { ...plan, ...change },
-    parentFile: file("parent"),
-    trainedFile: file("trained"),
-    deltaFile: file("delta"),
-    examples,
-  });
+const options = (change: Partial<Plan> = {}, examples = 50) => ({
+  plan: { ...plan, ...change },
+  parentFile: file("parent"),
+  trainedFile: file("trained"),
+  deltaFile: file("delta"),
+  examples,
+});
+const make = (change: Partial<Plan> = {}, examples = 50) => makeDelta(options(change, examples));
 
 async function values(): Promise<number[]> {
   await using delta = await openSafetensors(file("delta"));
@@ -57,6 +57,22 @@ test("a delta longer than the clip is shortened to it, over all tensors together
   await make();
   const norm = Math.hypot(...(await values()));
   expect(norm).toBeCloseTo(1, 5);
+});
+
+test.each([
+  { says: "longer than the clip comes with the factor that shortens it", trained: 3, factor: 1 / Math.sqrt(128) },
+  { says: "within the clip comes with one", trained: 1.125, factor: 1 },
+])("a difference $says", async ({ trained, factor }) => {
+  await writeAdapter(file("trained"), () => trained);
+  expect(await makeDifference(options())).toEqual({ weight: 128, factor });
+  expect(new Set(await values())).toEqual(new Set([trained - 1]));
+});
+
+test("a difference that is not finite leaves no file", async () => {
+  await writeAdapter(file("trained"), (i) => (i === 5 ? Number.NaN : 1));
+  await rm(file("delta"), { force: true });
+  await expect(makeDifference(options())).rejects.toMatchObject({ reason: "NonFinite" });
+  expect((await readdir(folder)).filter((name) => name.startsWith("delta"))).toEqual([]);
 });
 
 test("uniform weights do not tell how many examples there were", async () => {

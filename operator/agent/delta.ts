@@ -31,7 +31,7 @@ export interface DeltaOptions {
   examples: number;
 }
 
-/** @throws AdapterFault when the adapter or its parent is not what the plan says */
+/** The clipped delta, with the weight beside it. @throws AdapterFault when the adapter or its parent is not what the plan says */
 export async function makeDelta(options: DeltaOptions): Promise<{ weight: number; byteLength: number }> {
   const { plan } = options;
   await using parent = await openAdapter(options.parentFile, plan.tensors, "parent");
@@ -50,6 +50,29 @@ export async function makeDelta(options: DeltaOptions): Promise<{ weight: number
     },
   );
   return { weight, byteLength };
+}
+
+/**
+ * The delta as it is, in one pass over both adapters: who quantises it multiplies by `factor` on the way.
+ * @returns factor: what clips it to the plan's norm, at most 1
+ * @throws as makeDelta; no file is left then
+ */
+export async function makeDifference(options: DeltaOptions): Promise<{ weight: number; factor: number }> {
+  const { plan } = options;
+  await using parent = await openAdapter(options.parentFile, plan.tensors, "parent");
+  await using trained = await openAdapter(options.trainedFile, plan.tensors, "trained");
+  let squared = 0;
+  await writeScratchSafetensors(options.deltaFile, plan.tensors, new Map(), async function* (tensor) {
+    let nonFinite = 0;
+    for await (const chunk of differences(tensor.name, trained, parent)) {
+      nonFinite += chunk.nonFinite;
+      squared += squaredNorm(chunk.values);
+      yield chunk.values;
+    }
+    if (nonFinite > 0) throw nonFiniteFault(tensor.name, nonFinite);
+  });
+  const { weighting, exampleCap, clipNorm } = plan.aggregation;
+  return { weight: weightOf(weighting, options.examples, exampleCap), factor: clipFactor(squared, Number(clipNorm)) };
 }
 
 async function openAdapter(
@@ -92,12 +115,13 @@ async function squaredNormOf(
       nonFinite += chunk.nonFinite;
       squared += squaredNorm(chunk.values);
     }
-    if (nonFinite > 0) {
-      const fault = { code: "NonFinite", tensor: name, count: nonFinite } as const;
-      throw new AdapterFault(fault.code, deltaSentence(fault));
-    }
+    if (nonFinite > 0) throw nonFiniteFault(name, nonFinite);
   }
   return squared;
+}
+
+function nonFiniteFault(tensor: string, count: number): AdapterFault {
+  return new AdapterFault("NonFinite", deltaSentence({ code: "NonFinite", tensor, count }));
 }
 
 /** trained − parent, chunk by chunk; each lies in the same buffer. */

@@ -32,8 +32,8 @@ export interface OperatorLink {
 export interface Upload {
   file: string;
   signal: AbortSignal;
-  /** Of a masked vector, 64 bytes; and the root that it signs, which the file must still have. */
-  input?: { signature: Uint8Array; root: Uint8Array };
+  /** Of a masked vector, 64 bytes; the root that it signs, which the file must still have; and the leaves of that root where they are known. */
+  input?: { signature: Uint8Array; root: Uint8Array; leaves?: Uint8Array[] };
 }
 
 /** What names an answer; an assignment is one. */

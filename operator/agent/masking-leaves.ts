@@ -24,6 +24,8 @@ export interface LeafSource {
   /** File descriptor of the delta. */
   delta: number;
   dataStart: number;
+  /** min(1, clipNorm / ‖x‖₂) */
+  factor: number;
   weight: number;
   keys: readonly MaskKey[];
   /** For rounding; drawn from and never rewound. */
@@ -43,9 +45,9 @@ export class LeafMaker {
   readonly #leaf = new Uint8Array(LEAF_BYTES);
 
   constructor(source: LeafSource) {
-    const { layout, weight } = source;
+    const { layout, factor, weight } = source;
     this.#source = source;
-    this.#quantisations = layout.tensors.map((tensor) => quantisationOf(layout, tensor, weight, 1));
+    this.#quantisations = layout.tensors.map((tensor) => quantisationOf(layout, tensor, weight, factor));
     const perTensor = () => new Float64Array(layout.tensors.length);
     this.tallies = { saturated: perTensor(), squares: perTensor() };
   }

@@ -14,6 +14,8 @@ export interface MaskingData {
   dataStart: number;
   /** Exists; each leaf is written at its place. */
   outFile: string;
+  /** What every value is multiplied by: at most 1. */
+  factor: number;
   weight: number;
   keys: readonly MaskKey[];
   metrics: MetricValues;

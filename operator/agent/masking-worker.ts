@@ -19,7 +19,7 @@ import type { HashedLeaf, MaskingAnswer, MaskingData, MaskingRequest, TensorTall
 if (isMainThread || !parentPort) throw new Error("masking-worker.ts runs in a worker thread only");
 const port = parentPort;
 const data = workerData as MaskingData;
-const { layout, weight, keys } = data;
+const { layout, factor, weight, keys } = data;
 
 /** Leaves that are taken together: opening the keys' streams costs 3 µs each, and the last one to finish should not keep the others waiting. */
 const PIECE_LEAVES = 2;
@@ -29,7 +29,16 @@ const out = openSync(data.outFile, "r+");
 const roundingKey = randomBytes(32);
 const draws = new Keystream(roundingKey, 0);
 roundingKey.fill(0);
-const maker = new LeafMaker({ layout, delta, dataStart: data.dataStart, weight, keys, draws, kernel: simdKernel() });
+const maker = new LeafMaker({
+  layout,
+  delta,
+  dataStart: data.dataStart,
+  factor,
+  weight,
+  keys,
+  draws,
+  kernel: simdKernel(),
+});
 
 port.on("message", (request: MaskingRequest) => {
   if (request.do === "tail") answer(() => ({ kind: "tail", leaves: makeTail(request.tallies) }));

@@ -36,10 +36,11 @@ interface Work {
   tensors: Array<{ name: string; shape: [number, number] }>;
   valueAt?: (tensor: string, i: number) => number;
   weight?: number;
+  factor?: number;
   signal?: AbortSignal;
 }
 
-async function masked({ ring, tensors, valueAt = wave, weight = 255, signal }: Work) {
+async function masked({ ring, tensors, valueAt = wave, weight = 255, factor, signal }: Work) {
   const deltaFile = join(folder, "delta");
   await writeScratchSafetensors(deltaFile, tensors, new Map(), function* ({ name, shape }) {
     yield Float32Array.from({ length: shape[0]! * shape[1]! }, (_, i) => valueAt(name, i));
@@ -56,6 +57,7 @@ async function masked({ ring, tensors, valueAt = wave, weight = 255, signal }: W
   const vector = await makeMaskedVector({
     ...{ layout, deltaFile, weight, metrics, outFile, bytesPerThread: 1 },
     keys: KEYS.map(({ key, sign }) => ({ key: key.slice(), sign })),
+    ...(factor !== undefined && { factor }),
     ...(signal ? { signal } : {}),
   });
   return { layout, vector, bytes: await readFile(outFile) };
@@ -139,6 +141,18 @@ test.each([
     message: expect.stringMatching(/tensor b$/),
   });
   expect(await readdir(folder)).toEqual(["delta"]);
+});
+
+test("a delta that is longer than the plan's norm is shortened before it is clipped and counted", async () => {
+  const tensors = [{ name: "a", shape: [1000, 1] as [number, number] }];
+  const long = await masked({ ring: "u32", tensors, valueAt: (_, i) => (i === 0 ? 2 : 0.5), factor: 0.25 });
+  const elements = unmasked(long.bytes, long.layout);
+  const { scale } = long.layout.tensors[0]!;
+  expect(Math.abs(elements[0]! - CLIP * scale)).toBeLessThan(2);
+  expect(Math.abs(elements[1]! - 0.125 * scale)).toBeLessThan(2);
+  const tail = decodeTail(long.layout, new Uint8Array(elements.slice(long.layout.weightAt).buffer));
+  expect(tail.perTensor.get("saturated")).toEqual([1]);
+  expect(tail.perTensor.get("energy")![0]).toBeCloseTo((255 * (1 + 999 / 4)) / 1000, 6);
 });
 
 test("a delta of other tensors than the plan's is not masked", async () => {

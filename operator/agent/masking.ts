@@ -25,8 +25,10 @@ const BYTES_PER_THREAD = 1 << 27;
 
 export interface MaskingOptions {
   layout: VectorLayout;
-  /** F32 safetensors with the layout's tensors, within the plan's clipNorm. */
+  /** F32 safetensors with the layout's tensors; times `factor` it is within the plan's clipNorm. */
   deltaFile: string;
+  /** min(1, clipNorm / ‖x‖₂). @default 1: the delta is clipped already */
+  factor?: number;
   /** w_u, 1…255 */
   weight: number;
   /** All metrics of the plan but `saturated` and `energy`, which are counted here. */
@@ -54,13 +56,13 @@ export interface MaskedVector {
  * @throws Error when the file is not the layout's, on the disk's faults, or the signal's reason
  */
 export async function makeMaskedVector(options: MaskingOptions): Promise<MaskedVector> {
-  const { layout, deltaFile, weight, metrics, keys, outFile, signal } = options;
+  const { layout, deltaFile, factor = 1, weight, metrics, keys, outFile, signal } = options;
   signal?.throwIfAborted();
   const dataStart = await dataStartOf(deltaFile, layout);
   const part = `${outFile}.part`;
   await using file = await open(part, "w", 0o600);
   const nextPiece = new SharedArrayBuffer(Int32Array.BYTES_PER_ELEMENT);
-  const data: MaskingData = { layout, deltaFile, dataStart, outFile: part, weight, keys, metrics, nextPiece };
+  const data: MaskingData = { layout, deltaFile, dataStart, outFile: part, factor, weight, keys, metrics, nextPiece };
   const threads = startThreads(data, options.bytesPerThread);
   const stop = () => threads.forEach((thread) => void thread.end(signal?.reason));
   signal?.addEventListener("abort", stop);

@@ -70,7 +70,7 @@ export class ClientLink implements OperatorLink {
 
   async upload(assignment: Assignment, { file, signal, input }: Upload): Promise<void> {
     const work = workOf(assignment, "upload");
-    const manifest = await manifestOf(file, work, planHashOf(assignment), input?.signature);
+    const manifest = await manifestOf(file, work, planHashOf(assignment), input);
     if (input && !Buffer.from(merkleRoot(manifest.leaves)).equals(input.root)) {
       throw new OperatorFault("FileChanged", "the masked vector on this site's disk is not the one that was signed");
     }

@@ -2,7 +2,7 @@
  * The agent's side of Upload: one try of sending a file over one connection, from where the operator already is.
  * Holds: one chunk in memory; a receipt is believed when it is signed by the plan key and names this very file.
  */
-import { type FileHandle, open } from "node:fs/promises";
+import { type FileHandle, open, stat } from "node:fs/promises";
 import type { ClientDuplexStream } from "@grpc/grpc-js";
 import { LEAF_BYTES, leafHash, leavesOfFile, merkleRoot, readFully } from "../journal/merkle.ts";
 import type { ConnectionParts } from "./connection.ts";
@@ -31,14 +31,22 @@ export interface UploadTry {
   signal: AbortSignal;
 }
 
-/** The manifest of a file. @param work  its step becomes "upload". @param inputSignature  of a masked vector, 64 bytes */
+/** Of a masked vector: its signature, 64 bytes, and its leaves where they are known. Each chunk is held against its leaf anyway. */
+export interface SignedFile {
+  signature: Uint8Array;
+  leaves?: Uint8Array[];
+}
+
+/** The manifest of a file. @param work  its step becomes "upload" */
 export async function manifestOf(
   file: string,
   work: Work,
   planHash: Uint8Array,
-  inputSignature: Uint8Array = new Uint8Array(),
+  { signature: inputSignature, leaves: known }: SignedFile = { signature: new Uint8Array() },
 ): Promise<Manifest> {
-  const { leaves, byteLength } = await leavesOfFile(file);
+  const { leaves, byteLength } = known
+    ? { leaves: known, byteLength: (await stat(file)).size }
+    : await leavesOfFile(file);
   return { work: { ...work, step: "upload" }, planHash, byteLength, leaves, inputSignature };
 }
 

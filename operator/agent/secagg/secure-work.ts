@@ -9,7 +9,7 @@ import type { Write } from "../../journal/journal.ts";
 import type { Plan } from "../../round/plan.ts";
 import type { CoordinatorMessage } from "../../secagg/messages.ts";
 import type { SessionFacts } from "../assignment.ts";
-import { makeDelta } from "../delta.ts";
+import { makeDifference } from "../delta.ts";
 import type { Assignment } from "../record.ts";
 import { SecureSession, type SessionDeps } from "./session.ts";
 import type { SessionEnd, SessionProblem } from "./session-record.ts";
@@ -27,7 +27,7 @@ export class SecureWork {
   readonly #wake: () => void;
   #session: SecureSession | undefined;
   #asked: CoordinatorMessage[] = [];
-  #weight: number | undefined;
+  #prepared: { weight: number; factor: number } | undefined;
 
   constructor(plan: Plan, options: { folder: string; session: SessionDeps; wake: () => void }) {
     this.#plan = plan;
@@ -59,14 +59,13 @@ export class SecureWork {
 
   /** The delta on disk. @throws AdapterFault when the trained adapter is not what the plan says, or not finite */
   async prepare({ result }: Assignment): Promise<void> {
-    const { weight } = await makeDelta({
+    this.#prepared = await makeDifference({
       plan: this.#plan,
       parentFile: this.#file("parent.safetensors"),
       trainedFile: this.#file("trained.safetensors"),
       deltaFile: this.#file("delta.safetensors"),
       examples: result?.examples ?? 0,
     });
-    this.#weight = weight;
   }
 
   /** @param signal  ends what takes long */
@@ -102,8 +101,8 @@ export class SecureWork {
     return {
       masked: this.#file("masked.bin"),
       delta: async () => {
-        if (this.#weight === undefined) await this.prepare(assignment);
-        return { file: this.#file("delta.safetensors"), weight: this.#weight! };
+        if (!this.#prepared) await this.prepare(assignment);
+        return { file: this.#file("delta.safetensors"), ...this.#prepared! };
       },
     };
   }

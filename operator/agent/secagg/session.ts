@@ -34,7 +34,7 @@ export interface SessionDeps {
   sessions: SessionLedger;
   link: Pick<OperatorLink, "say" | "upload">;
   maskedRounds: Pick<MaskedRounds, "raise" | "unknownTo">;
-  mask(options: MaskingOptions): Promise<Pick<MaskedVector, "root" | "byteLength">>;
+  mask(options: MaskingOptions): Promise<Pick<MaskedVector, "root" | "byteLength" | "leaves">>;
   /** Ed25519 by this site's identity. */
   sign(bytes: Uint8Array): Uint8Array;
   releasesPerParent: number;
@@ -50,8 +50,8 @@ export type SecureParts = Pick<SessionDeps, "maskedRounds" | "mask" | "sign" | "
 /** Of the work folder. */
 export interface SessionFiles {
   masked: string;
-  /** The clipped delta, made (again) where this process has not made it, and this site's weight. */
-  delta(): Promise<{ file: string; weight: number }>;
+  /** The delta, made (again) where this process has not made it; what clips it; and this site's weight. */
+  delta(): Promise<{ file: string; weight: number; factor: number }>;
 }
 
 const NOT_UNDERSTOOD: SessionProblem = {
@@ -71,6 +71,8 @@ export class SecureSession {
   #message: SessionFacts["message"] = "unsent";
   #refusal: SessionFacts["refusal"];
   #isUploaded = false;
+  /** Of the vector that this process has made; one of an earlier process is hashed again. */
+  #leaves: Uint8Array[] | undefined;
   /** Withdraws what this state has said when the session leaves it for an end. */
   #voice = new AbortController();
 
@@ -189,7 +191,8 @@ export class SecureSession {
     if (this.#state?.kind !== "Masked") return;
     const { root, signature } = this.#state.input;
     await this.#deps.maskedRounds.raise(this.#assignment);
-    await this.#deps.link.upload(this.#assignment, { file: files.masked, signal, input: { root, signature } });
+    const input = { root, signature, ...(this.#leaves && { leaves: this.#leaves }) };
+    await this.#deps.link.upload(this.#assignment, { file: files.masked, signal, input });
     this.#isUploaded = true;
   }
 
@@ -229,12 +232,13 @@ export class SecureSession {
     const { deps, plan } = { deps: this.#deps, plan: this.#plan };
     const beganMs = deps.now();
     try {
-      const { file, weight } = await files.delta();
+      const { file, weight, factor } = await files.delta();
       const { tokens = 0, trainLoss } = this.#assignment.result ?? {};
       const vector = await deps.mask({
         layout: vectorLayout(plan),
         deltaFile: file,
         weight,
+        factor,
         metrics: { tokens, lossTokens: Math.max(0, trainLoss ?? 0) * tokens },
         keys: opened.keys,
         outFile: files.masked,
@@ -245,6 +249,7 @@ export class SecureSession {
       const row = rowOf(next, this.#deps.now());
       await deps.sessions.saveMasked(of, { row, secrets: storedState(next).secrets });
       this.#moved(next, row);
+      this.#leaves = vector.leaves;
       deps.metrics.masked((deps.now() - beganMs) / 1000);
     } catch (error) {
       if (!(error instanceof ParentReused)) throw error;

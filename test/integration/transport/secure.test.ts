@@ -249,7 +249,11 @@ async function vector(byteLength: number, inputSignature: Uint8Array = bytes(64)
   const content = randomBytes(byteLength);
   const file = join(folder, `masked-${randomBytes(4).toString("hex")}`);
   await writeFile(file, content);
-  return { content, file, manifest: await manifestOf(file, workOf("clinic-a"), planHash, inputSignature) };
+  return {
+    content,
+    file,
+    manifest: await manifestOf(file, workOf("clinic-a"), planHash, { signature: inputSignature }),
+  };
 }
 
 test("the signature over a masked vector reaches the coordinator with the manifest", async () => {
