@@ -188,9 +188,16 @@ export class Agent {
       ...ledger.pins.firstUse(plan.federation, pins, nowMs),
       ...(await ledger.draws.forget(plan)),
     ]);
+    if (pins.length > 0) this.#tellOfPins(plan, pins.length);
     const work = new Work(assignment, plan, this.#deps);
     if (verdict.verdict === "accept") this.#accept(work);
     this.#start(work);
+  }
+
+  /** First use trusts the coordinator once, and for a federation that it may have made up: its people must hear of it. */
+  #tellOfPins({ federation, roundName }: Plan, count: number): void {
+    const sentence = `${roundName} is the first round of ${federation} here: the keys of its ${count} other members are pinned as the operator showed them; compare fingerprints with their sites: rondo agent roster`;
+    this.#deps.secure.events.warn(undefined, "RosterPinned", sentence);
   }
 
   /** The operator chooses rounds' names; Job and work folder are called after them, and have to be one assignment's alone. */

@@ -6,11 +6,14 @@ import type { Seen } from "./policy.ts";
 export async function seenOf(ledger: Ledger, plan: Plan): Promise<Seen> {
   const number = plan.secure?.draw?.number;
   const draw = number === undefined ? undefined : await ledger.draws.of({ ...plan, number });
-  const spent = await ledger.sessions.spent({ federation: plan.federation, parent: plan.parent.digest });
   return {
     ...(await ledger.seen(plan)),
     forgottenRound: await ledger.sessions.forgotten(plan.federation),
-    spent: spent.filter((round) => round !== plan.round).length,
+    spent: await ledger.sessions.spentByOthers({
+      federation: plan.federation,
+      round: plan.round,
+      parent: plan.parent.digest,
+    }),
     pins: await ledger.pins.of(plan.federation),
     ...(draw ? { draw } : {}),
   };

@@ -79,12 +79,11 @@ export class SessionLedger {
    */
   saveMasked(of: SessionOf & { parent: string; limit: number }, session: KeptSession): Promise<void> {
     const saved = this.#masking.then(async () => {
-      const others = (await this.spent(of)).filter((round) => round !== of.round);
-      if (others.length >= of.limit) throw new ParentReused(parentReused(of.limit));
+      if ((await this.spentByOthers(of)) >= of.limit) throw new ParentReused(parentReused(of.limit));
       const highest = Math.max(of.round, await this.highestMasked(of.federation));
       await this.#store.commit([
         ...this.writes(of, session),
-        put(SPACE.spent, `${spentPrefix(of)}${of.round}`, of.round),
+        put(SPACE.spent, spentKey(of), of.round),
         put(SPACE.masked, of.federation, highest),
       ]);
     });
@@ -92,10 +91,13 @@ export class SessionLedger {
     return saved;
   }
 
-  /** Rounds of this federation that have used this parent (sha256:…), a repeated one once. */
-  async spent(of: { federation: string; parent: string }): Promise<number[]> {
-    const entries = await this.#store.entries(SPACE.spent, spentPrefix(of));
-    return entries.map(({ value }) => Number(parsed(value)));
+  /**
+   * How many other rounds have used this parent (sha256:…), each once. Of all federations: they are the coordinator's to name, and what two
+   * of them start from the same adapter differs as little.
+   */
+  async spentByOthers(of: { federation: string; round: number; parent: string }): Promise<number> {
+    const entries = await this.#store.entries(SPACE.spent, `${of.parent}#`);
+    return entries.filter(({ key }) => key !== spentKey(of)).length;
   }
 
   /** 0: none. */
@@ -131,8 +133,8 @@ function keyOf(of: SessionOf): string {
   return `${assignmentKey(of)}#${of.purpose}`;
 }
 
-function spentPrefix({ federation, parent }: { federation: string; parent: string }): string {
-  return `${federation}#${parent}#`;
+function spentKey({ federation, parent, round }: { federation: string; parent: string; round: number }): string {
+  return `${parent}#${federation}#${round}`;
 }
 
 function numberOf(value: Uint8Array | undefined): number {
