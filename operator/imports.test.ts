@@ -60,7 +60,8 @@ const sources = readdirSync(root, { recursive: true, encoding: "utf8" })
   .filter((file) => file.endsWith(".ts") && !file.endsWith(".test.ts") && !/(^|\/)(testing|generate)\//.test(file))
   .map((file) => ({ file, folder: file.split(sep)[0]!, text: readFileSync(join(root, file), "utf8") }));
 
-const importsOf = (text: string) => [...text.matchAll(/(?<!\.)\b(?:from|import)\s*\(?\s*"([^"]+)"/g)].map((match) => match[1]!);
+const importsOf = (text: string) =>
+  [...text.matchAll(/(?<!\.)\b(?:from|import)\s*\(?\s*"([^"]+)"/g)].map((match) => match[1]!);
 
 /** Values only: a type does nothing. `import crypto from` or `import * as` gives the whole clause, which no list allows. */
 const cryptoNamesOf = (text: string) =>
