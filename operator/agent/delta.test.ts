@@ -62,14 +62,41 @@ test("a delta longer than the clip is shortened to it, over all tensors together
 test.each([
   { says: "longer than the clip comes with the factor that shortens it", trained: 3, factor: 1 / Math.sqrt(128) },
   { says: "within the clip comes with one", trained: 1.125, factor: 1 },
-])("a difference $says", async ({ trained, factor }) => {
+])("a difference $says, and is in no file of its own", async ({ trained, factor }) => {
   await writeAdapter(file("trained"), () => trained);
-  expect(await makeDifference(options())).toEqual({ weight: 128, factor });
-  expect(new Set(await values())).toEqual(new Set([trained - 1]));
+  await rm(file("delta"), { force: true });
+  const difference = await makeDifference(options());
+  expect(difference).toEqual({ file: file("trained"), minus: file("parent"), weight: 128, factor });
+  expect((await readdir(folder)).filter((name) => name.startsWith("delta"))).toEqual([]);
 });
 
-test("a difference that is not finite leaves no file", async () => {
-  await writeAdapter(file("trained"), (i) => (i === 5 ? Number.NaN : 1));
+/** The same tensors with the values in the other order. */
+const reversed = async (valueAt: (i: number) => number) => {
+  const header: Record<string, object> = {};
+  let end = 0;
+  for (const { name, shape } of tensors.toReversed()) {
+    const begin = end;
+    end += 4 * shape[0]! * shape[1]!;
+    header[name] = { dtype: "F32", shape, data_offsets: [begin, end] };
+  }
+  const text = Buffer.from(JSON.stringify(header));
+  const length = Buffer.alloc(8);
+  length.writeBigUInt64LE(BigInt(text.length));
+  const values = Float32Array.from({ length: end / 4 }, (_, i) => valueAt(i));
+  await writeFile(file("trained"), Buffer.concat([length, text, Buffer.from(values.buffer)]));
+};
+
+test("a difference of an adapter in another order than the plan's is written in the plan's", async () => {
+  await reversed((i) => 1 + (i < 16 ? 0.0625 : 0.125));
+  expect(await makeDifference(options())).toEqual({ file: file("delta"), weight: 128, factor: 1 });
+  expect(await values()).toEqual(Array.from({ length: 32 }, (_, i) => (i < 16 ? 0.125 : 0.0625)));
+});
+
+test.each([
+  { says: "in the plan's order", write: (valueAt: (i: number) => number) => writeAdapter(file("trained"), valueAt) },
+  { says: "in another order", write: reversed },
+])("a difference that is not finite leaves no file, $says", async ({ write }) => {
+  await write((i) => (i === 5 ? Number.NaN : 1));
   await rm(file("delta"), { force: true });
   await expect(makeDifference(options())).rejects.toMatchObject({ reason: "NonFinite" });
   expect((await readdir(folder)).filter((name) => name.startsWith("delta"))).toEqual([]);

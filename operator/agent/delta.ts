@@ -52,15 +52,31 @@ export async function makeDelta(options: DeltaOptions): Promise<{ weight: number
   return { weight, byteLength };
 }
 
+/** A delta before it is clipped: the values of a file, less those of another one where there is one. */
+export interface Difference {
+  file: string;
+  minus?: string;
+  /** What clips it to the plan's norm, at most 1. */
+  factor: number;
+  weight: number;
+}
+
 /**
- * The delta as it is, in one pass over both adapters: who quantises it multiplies by `factor` on the way.
- * @returns factor: what clips it to the plan's norm, at most 1
+ * The delta as it is: who quantises it subtracts and multiplies on the way. Only adapters in another type or order than the plan's (a
+ * trainer of a site's own) are written to deltaFile as their difference.
  * @throws as makeDelta; no file is left then
  */
-export async function makeDifference(options: DeltaOptions): Promise<{ weight: number; factor: number }> {
+export async function makeDifference(options: DeltaOptions): Promise<Difference> {
   const { plan } = options;
   await using parent = await openAdapter(options.parentFile, plan.tensors, "parent");
   await using trained = await openAdapter(options.trainedFile, plan.tensors, "trained");
+  const { weighting, exampleCap, clipNorm } = plan.aggregation;
+  const weight = weightOf(weighting, options.examples, exampleCap);
+  const factorOf = (squared: number) => clipFactor(squared, Number(clipNorm));
+  if (isAsPlanned(trained, plan.tensors) && isAsPlanned(parent, plan.tensors)) {
+    const factor = factorOf(await squaredNormOf(plan.tensors, trained, parent));
+    return { file: options.trainedFile, minus: options.parentFile, factor, weight };
+  }
   let squared = 0;
   await writeScratchSafetensors(options.deltaFile, plan.tensors, new Map(), async function* (tensor) {
     let nonFinite = 0;
@@ -71,8 +87,12 @@ export async function makeDifference(options: DeltaOptions): Promise<{ weight: n
     }
     if (nonFinite > 0) throw nonFiniteFault(tensor.name, nonFinite);
   });
-  const { weighting, exampleCap, clipNorm } = plan.aggregation;
-  return { weight: weightOf(weighting, options.examples, exampleCap), factor: clipFactor(squared, Number(clipNorm)) };
+  return { file: options.deltaFile, factor: factorOf(squared), weight };
+}
+
+/** Whether the values lie in the file as they will in a vector: float32, in the table's order. */
+function isAsPlanned({ header }: SafetensorsFile, table: readonly TableTensor[]): boolean {
+  return header.tensors.every(({ name, dtype }, i) => dtype === "F32" && name === table[i]?.name);
 }
 
 async function openAdapter(

@@ -4,6 +4,7 @@
  * Does not: write files or know of other threads (masking-worker.ts).
  */
 import { readSync } from "node:fs";
+import { subtract } from "../aggregation/delta.ts";
 import { LEAF_BYTES, leafHash } from "../journal/merkle.ts";
 import { SecaggFault } from "../secagg/faults.ts";
 import {
@@ -19,11 +20,17 @@ import { quantisationOf } from "../secagg/ring.ts";
 import { RING_BYTES, type VectorLayout } from "../secagg/vector.ts";
 import type { HashedLeaf, TensorTallies } from "./masking-messages.ts";
 
+/** An open file (a descriptor) and where its float32 values begin. */
+export interface OpenValues {
+  file: number;
+  dataStart: number;
+}
+
 export interface LeafSource {
   layout: VectorLayout;
-  /** File descriptor of the delta. */
-  delta: number;
-  dataStart: number;
+  delta: OpenValues;
+  /** Subtracted from it. */
+  minus?: OpenValues;
   /** min(1, clipNorm / ‖x‖₂) */
   factor: number;
   weight: number;
@@ -43,6 +50,8 @@ export class LeafMaker {
   readonly #source: LeafSource;
   readonly #quantisations: Quantisation[];
   readonly #leaf = new Uint8Array(LEAF_BYTES);
+  /** What is subtracted from a block: a value for each of its elements. */
+  readonly #minus = new Float32Array(BLOCK_BYTES / 2);
 
   constructor(source: LeafSource) {
     const { layout, factor, weight } = source;
@@ -93,12 +102,12 @@ export class LeafMaker {
 
   /** The values of the tensors in a block; what lies behind them is left as it is. */
   #quantiseBlock(at: number, byteLength: number): void {
-    const { layout, delta, dataStart, draws, kernel } = this.#source;
+    const { layout, draws, kernel } = this.#source;
     const width = RING_BYTES[layout.ring];
     const first = at / width;
     const count = Math.min(byteLength / width, layout.weightAt - first);
     if (count <= 0) return;
-    readExactly(delta, kernel.memory.subarray(PLACES.values, PLACES.values + 4 * count), dataStart + 4 * first);
+    this.#readValues(first, count);
     for (let done = 0; done < 4 * count; done += BLOCK_BYTES) {
       const begins = PLACES.draws + done;
       draws.next(kernel.memory.subarray(begins, begins + Math.min(BLOCK_BYTES, 4 * count - done)));
@@ -111,6 +120,18 @@ export class LeafMaker {
       kernel.quantise(layout.ring, from - first, to - from, this.#quantisations[i]!);
       this.#count(i);
     }
+  }
+
+  /** To PLACES.values. */
+  #readValues(first: number, count: number): void {
+    const { delta, minus, kernel } = this.#source;
+    const values = new Float32Array(kernel.memory.buffer, kernel.memory.byteOffset + PLACES.values, count);
+    readExactly(delta.file, bytesOf(values), delta.dataStart + 4 * first);
+    if (!minus) return;
+    const before = this.#minus.subarray(0, count);
+    readExactly(minus.file, bytesOf(before), minus.dataStart + 4 * first);
+    // What is not finite shows in the tally.
+    subtract(values, before, values);
   }
 
   #count(tensor: number): void {
@@ -141,6 +162,8 @@ function tensorAt({ tensors }: VectorLayout, element: number): number {
   }
   return low;
 }
+
+const bytesOf = (values: Float32Array) => new Uint8Array(values.buffer, values.byteOffset, values.byteLength);
 
 function readExactly(file: number, bytes: Uint8Array, position: number): void {
   let done = 0;

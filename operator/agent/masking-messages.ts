@@ -6,12 +6,18 @@ import type { SecaggCode } from "../secagg/faults.ts";
 import type { MaskKey } from "../secagg/masks.ts";
 import type { MetricValues, VectorLayout } from "../secagg/vector.ts";
 
+/** float32 in the order of the layout, from byte dataStart of the file on. */
+export interface ValueFile {
+  path: string;
+  dataStart: number;
+}
+
 /** workerData: each thread of one vector has the same. */
 export interface MaskingData {
   layout: VectorLayout;
-  /** The delta's float32 in the order of the layout, from this byte of the file on. */
-  deltaFile: string;
-  dataStart: number;
+  delta: ValueFile;
+  /** Subtracted from it. */
+  minus?: ValueFile;
   /** Exists; each leaf is written at its place. */
   outFile: string;
   /** What every value is multiplied by: at most 1. */

@@ -14,7 +14,14 @@ import { simdKernel } from "../secagg/kernels/simd.ts";
 import { Keystream } from "../secagg/masks.ts";
 import { encodeTail, type MetricValues } from "../secagg/vector.ts";
 import { firstTailLeaf, LeafMaker } from "./masking-leaves.ts";
-import type { HashedLeaf, MaskingAnswer, MaskingData, MaskingRequest, TensorTallies } from "./masking-messages.ts";
+import type {
+  HashedLeaf,
+  MaskingAnswer,
+  MaskingData,
+  MaskingRequest,
+  TensorTallies,
+  ValueFile,
+} from "./masking-messages.ts";
 
 if (isMainThread || !parentPort) throw new Error("masking-worker.ts runs in a worker thread only");
 const port = parentPort;
@@ -24,7 +31,9 @@ const { layout, factor, weight, keys } = data;
 /** Leaves that are taken together: opening the keys' streams costs 3 µs each, and the last one to finish should not keep the others waiting. */
 const PIECE_LEAVES = 2;
 
-const delta = openSync(data.deltaFile, "r");
+const opened = ({ path, dataStart }: ValueFile) => ({ file: openSync(path, "r"), dataStart });
+const delta = opened(data.delta);
+const minus = data.minus && opened(data.minus);
 const out = openSync(data.outFile, "r+");
 const roundingKey = randomBytes(32);
 const draws = new Keystream(roundingKey, 0);
@@ -32,7 +41,7 @@ roundingKey.fill(0);
 const maker = new LeafMaker({
   layout,
   delta,
-  dataStart: data.dataStart,
+  ...(minus && { minus }),
   factor,
   weight,
   keys,
@@ -96,7 +105,8 @@ function write(leaf: Uint8Array, at: number): void {
 
 function close(): void {
   for (const { key } of keys) key.fill(0);
-  closeSync(delta);
+  closeSync(delta.file);
+  if (minus) closeSync(minus.file);
   closeSync(out);
   port.close();
 }

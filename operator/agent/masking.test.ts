@@ -155,6 +155,38 @@ test("a delta that is longer than the plan's norm is shortened before it is clip
   expect(tail.perTensor.get("energy")![0]).toBeCloseTo((255 * (1 + 999 / 4)) / 1000, 6);
 });
 
+test.each(RINGS)("what is subtracted in passing is the difference of both files in %s", async (ring) => {
+  const tensors = [
+    { name: "a", shape: [300_000, 1] as [number, number] },
+    { name: "b", shape: [7, 1001] as [number, number] },
+  ];
+  const layout = (await masked({ ring, tensors, valueAt: () => 0 })).layout;
+  const steps = (i: number) => (i % 1000) - 500;
+  const step = (name: string) => 1 / layout.tensors.find((tensor) => tensor.name === name)!.scale;
+  const parentFile = join(folder, "parent");
+  const trainedFile = join(folder, "trained");
+  await writeScratchSafetensors(parentFile, tensors, new Map(), ({ shape }) => [
+    Float32Array.from({ length: shape[0]! * shape[1]! }, (_, i) => i % 3),
+  ]);
+  await writeScratchSafetensors(trainedFile, tensors, new Map([["more", "bytes in its header"]]), ({ name, shape }) => [
+    Float32Array.from({ length: shape[0]! * shape[1]! }, (_, i) => (i % 3) + steps(i) * step(name)),
+  ]);
+  const vector = await makeMaskedVector({
+    ...{ layout, deltaFile: trainedFile, minusFile: parentFile, weight: 255, outFile: join(folder, "both") },
+    metrics: { tokens: 0, lossTokens: 0 },
+    keys: KEYS.map(({ key, sign }) => ({ key: key.slice(), sign })),
+  });
+  const elements = unmasked(await readFile(join(folder, "both")), layout);
+  for (const { name, at, length, scale } of layout.tensors)
+    for (let i = 0; i < length; i++) {
+      const [trained, parent] = [Math.fround((i % 3) + steps(i) * step(name)), i % 3];
+      const exact = Math.fround(trained - parent) * scale;
+      if (Math.abs(elements[at + i]! - exact) >= 1)
+        throw new Error(`${name}[${i}] is ${elements[at + i]}, not ${exact}`);
+    }
+  expect(vector.byteLength).toBe(layout.byteLength);
+});
+
 test("a delta of other tensors than the plan's is not masked", async () => {
   const { layout } = await masked({ ring: "u32", tensors: [{ name: "a", shape: [10, 10] }] });
   const other = { ...layout, tensors: [{ ...layout.tensors[0]!, name: "b" }] };

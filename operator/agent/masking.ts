@@ -15,7 +15,7 @@ import { SecaggFault } from "../secagg/faults.ts";
 import type { MaskKey } from "../secagg/masks.ts";
 import type { MetricValues, VectorLayout } from "../secagg/vector.ts";
 import { threadFile } from "../threads.ts";
-import type { MaskingAnswer, MaskingData, MaskingRequest, TensorTallies } from "./masking-messages.ts";
+import type { MaskingAnswer, MaskingData, MaskingRequest, TensorTallies, ValueFile } from "./masking-messages.ts";
 
 /** More threads than this wait for the memory, not for a core. */
 const MOST_THREADS = 4;
@@ -25,8 +25,10 @@ const BYTES_PER_THREAD = 1 << 27;
 
 export interface MaskingOptions {
   layout: VectorLayout;
-  /** F32 safetensors with the layout's tensors; times `factor` it is within the plan's clipNorm. */
+  /** F32 safetensors with the layout's tensors in their order; times `factor` the delta is within the plan's clipNorm. */
   deltaFile: string;
+  /** Likewise; subtracted value by value: deltaFile is then the trained adapter and this its parent, and the delta is in no file. */
+  minusFile?: string;
   /** min(1, clipNorm / ‖x‖₂). @default 1: the delta is clipped already */
   factor?: number;
   /** w_u, 1…255 */
@@ -56,13 +58,17 @@ export interface MaskedVector {
  * @throws Error when the file is not the layout's, on the disk's faults, or the signal's reason
  */
 export async function makeMaskedVector(options: MaskingOptions): Promise<MaskedVector> {
-  const { layout, deltaFile, factor = 1, weight, metrics, keys, outFile, signal } = options;
+  const { layout, deltaFile, minusFile, factor = 1, weight, metrics, keys, outFile, signal } = options;
   signal?.throwIfAborted();
-  const dataStart = await dataStartOf(deltaFile, layout);
+  const delta = await valuesIn(deltaFile, layout);
+  const minus = minusFile === undefined ? undefined : await valuesIn(minusFile, layout);
   const part = `${outFile}.part`;
   await using file = await open(part, "w", 0o600);
   const nextPiece = new SharedArrayBuffer(Int32Array.BYTES_PER_ELEMENT);
-  const data: MaskingData = { layout, deltaFile, dataStart, outFile: part, factor, weight, keys, metrics, nextPiece };
+  const data: MaskingData = {
+    ...{ layout, delta, outFile: part, factor, weight, keys, metrics, nextPiece },
+    ...(minus && { minus }),
+  };
   const threads = startThreads(data, options.bytesPerThread);
   const stop = () => threads.forEach((thread) => void thread.end(signal?.reason));
   signal?.addEventListener("abort", stop);
@@ -87,8 +93,8 @@ export async function makeMaskedVector(options: MaskingOptions): Promise<MaskedV
   }
 }
 
-/** The delta's values lie in the vector's order, one after the other: agent/delta.ts writes them so, and nothing else is masked. */
-async function dataStartOf(path: string, { tensors }: VectorLayout): Promise<number> {
+/** Values must lie in the vector's order, one after the other: agent/delta.ts sees to that, and nothing else is masked. */
+async function valuesIn(path: string, { tensors }: VectorLayout): Promise<ValueFile> {
   await using file = await openSafetensors(path);
   const held = file.header.tensors;
   const isSame = (tensor: VectorLayout["tensors"][number], i: number) =>
@@ -96,7 +102,7 @@ async function dataStartOf(path: string, { tensors }: VectorLayout): Promise<num
   if (held.length !== tensors.length || !tensors.every(isSame)) {
     throw new Error("the delta's file has not the plan's tensors in their order");
   }
-  return file.header.dataStart;
+  return { path, dataStart: file.header.dataStart };
 }
 
 function startThreads(data: MaskingData, bytesPerThread = BYTES_PER_THREAD): MaskingThread[] {

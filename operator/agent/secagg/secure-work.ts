@@ -1,7 +1,7 @@
 /**
  * The secure half of one assignment's work: its delta, its session, and what the operator asks of it, in turn.
- * Holds: the session is loaded before anything is decided about it; the delta is made again where this process has not made it, from files
- * that are on disk; questions are answered one after the other, and a flood of them is dropped, not kept.
+ * Holds: the session is loaded before anything is decided about it; the delta is looked at again where this process has not, in files that
+ * are on disk; questions are answered one after the other, and a flood of them is dropped, not kept.
  */
 import { join } from "node:path";
 import { isDeepStrictEqual } from "node:util";
@@ -9,7 +9,7 @@ import type { Write } from "../../journal/journal.ts";
 import type { Plan } from "../../round/plan.ts";
 import type { CoordinatorMessage } from "../../secagg/messages.ts";
 import type { SessionFacts } from "../assignment.ts";
-import { makeDifference } from "../delta.ts";
+import { type Difference, makeDifference } from "../delta.ts";
 import type { Assignment } from "../record.ts";
 import { SecureSession, type SessionDeps } from "./session.ts";
 import type { SessionEnd, SessionProblem } from "./session-record.ts";
@@ -27,7 +27,7 @@ export class SecureWork {
   readonly #wake: () => void;
   #session: SecureSession | undefined;
   #asked: CoordinatorMessage[] = [];
-  #prepared: { weight: number; factor: number } | undefined;
+  #difference: Difference | undefined;
 
   constructor(plan: Plan, options: { folder: string; session: SessionDeps; wake: () => void }) {
     this.#plan = plan;
@@ -57,9 +57,9 @@ export class SecureWork {
     return { ...this.#session.facts, isAsked: this.#asked.length > 0 };
   }
 
-  /** The delta on disk. @throws AdapterFault when the trained adapter is not what the plan says, or not finite */
+  /** Looks at the delta, which is on disk now. @throws AdapterFault when the trained adapter is not what the plan says, or not finite */
   async prepare({ result }: Assignment): Promise<void> {
-    this.#prepared = await makeDifference({
+    this.#difference = await makeDifference({
       plan: this.#plan,
       parentFile: this.#file("parent.safetensors"),
       trainedFile: this.#file("trained.safetensors"),
@@ -101,8 +101,8 @@ export class SecureWork {
     return {
       masked: this.#file("masked.bin"),
       delta: async () => {
-        if (!this.#prepared) await this.prepare(assignment);
-        return { file: this.#file("delta.safetensors"), ...this.#prepared! };
+        if (!this.#difference) await this.prepare(assignment);
+        return this.#difference!;
       },
     };
   }

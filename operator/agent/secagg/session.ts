@@ -18,6 +18,7 @@ import { restoreState, storedState } from "../../secagg/participant/stored.ts";
 import { sessionTerms } from "../../secagg/terms.ts";
 import { vectorLayout } from "../../secagg/vector.ts";
 import type { SessionFacts } from "../assignment.ts";
+import type { Difference } from "../delta.ts";
 import { OperatorFault, type OperatorLink } from "../link.ts";
 import type { MaskedVector, MaskingOptions } from "../masking.ts";
 import type { AgentMetrics } from "../metrics.ts";
@@ -50,8 +51,8 @@ export type SecureParts = Pick<SessionDeps, "maskedRounds" | "mask" | "sign" | "
 /** Of the work folder. */
 export interface SessionFiles {
   masked: string;
-  /** The delta, made (again) where this process has not made it; what clips it; and this site's weight. */
-  delta(): Promise<{ file: string; weight: number; factor: number }>;
+  /** The delta, looked at (again) where this process has not looked at it. */
+  delta(): Promise<Difference>;
 }
 
 const NOT_UNDERSTOOD: SessionProblem = {
@@ -232,11 +233,12 @@ export class SecureSession {
     const { deps, plan } = { deps: this.#deps, plan: this.#plan };
     const beganMs = deps.now();
     try {
-      const { file, weight, factor } = await files.delta();
+      const { file, minus, weight, factor } = await files.delta();
       const { tokens = 0, trainLoss } = this.#assignment.result ?? {};
       const vector = await deps.mask({
         layout: vectorLayout(plan),
         deltaFile: file,
+        ...(minus !== undefined && { minusFile: minus }),
         weight,
         factor,
         metrics: { tokens, lossTokens: Math.max(0, trainLoss ?? 0) * tokens },
