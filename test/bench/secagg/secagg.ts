@@ -168,8 +168,7 @@ async function wireAndMemory(bench: Bench, ring: Ring, members: number): Promise
   const perParameter = round(session.wire.vectorBytesEach() / PARAMETERS, 3);
   results.push({ name: `bytes per parameter, ${ring}, n = ${members}`, value: perParameter, unit: "B" });
   const protocol = { name: `protocol overhead, ${ring}, n = ${members}`, value: round(100 * overhead, 4), unit: "%" };
-  // The bar is the default ring's; the same bytes are twice as much of a vector of half the size.
-  results.push(ring === "u32" ? below(protocol, 0.1) : protocol);
+  results.push(below(protocol, 0.1));
   return results;
 }
 
