@@ -108,11 +108,16 @@ export function applyGone(
   return withCohort(record, number, { ...cohort, gone });
 }
 
-/** `by` could not open what these dealt to it. Only members of its own cohort can be meant. */
+/**
+ * `by` could not open what these dealt to it. Only members that have dealt to each other can be meant, so that nobody is named before there
+ * was anything to open, and not by one whose masked vector is here: it has opened all of them.
+ */
 export function applyAccusation(record: RoundRecord, by: string, accused: readonly string[]): RoundRecord {
   const found = cohortOf(record, by);
-  const named = [...new Set(accused)].filter((name) => name !== by && found?.cohort.members.includes(name));
-  if (!found || named.length === 0 || found.cohort.accusations.some((known) => known.by === by)) return record;
+  const dealers = found?.cohort.u2 ?? [];
+  if (!found || !dealers.includes(by) || participantOf(record, by).state === "Contributed") return record;
+  const named = [...new Set(accused)].filter((name) => name !== by && dealers.includes(name));
+  if (named.length === 0 || found.cohort.accusations.some((known) => known.by === by)) return record;
   const { cohort, number } = found;
   return withCohort(record, number, { ...cohort, accusations: [...cohort.accusations, { by, accused: named }] });
 }

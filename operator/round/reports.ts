@@ -40,7 +40,7 @@ export function applyReport(record: RoundRecord, participant: string, report: Re
 function afterContribution(record: RoundRecord, now: RoundParticipant, report: Report): RoundRecord {
   if (report.kind !== "fail" || now.state !== "Contributed") return record;
   const { reason, message } = because(report, "Failed");
-  return applyAccusation(applyGone(record, now.name, { reason, message }), now.name, report.accused ?? []);
+  return applyGone(record, now.name, { reason, message });
 }
 
 /** Sharing means in a secure round that shares or the masked vector are here, which is not for the agent to say. */

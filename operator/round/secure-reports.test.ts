@@ -72,6 +72,18 @@ describe("answers in a secure round", () => {
     expect(own(record).accusations).toEqual([{ by: "ann", accused: ["eve"] }]);
   });
 
+  test.each([
+    { says: "before shares were dealt", record: secureAt("advertise", []) },
+    { says: "while shares are dealt", record: secureAt("share", ["ann", "eve"]) },
+    { says: "of one who has dealt none", record: secureAt("mask", [], { cohort: { u2: FIVE.slice(0, 4) } }) },
+    { says: "by one who has been dealt none", record: secureAt("mask", [], { cohort: { u2: FIVE.slice(1) } }) },
+    { says: "by one who has opened all of them to mask its vector", record: secureAt("mask", ["ann"]) },
+  ])("an accusation $says names nobody", ({ record }) => {
+    const after = applyReport(record, "ann", fails(["eve"]), T0);
+    expect(after).not.toBe(record);
+    expect(own(after).accusations).toEqual([]);
+  });
+
   test("a session that is aborted after its contribution leaves the contribution", () => {
     const record = applyReport(secureAt("consistency", []), "ann", fails(), T0);
     expect(stateOf(record)).toBe("Contributed");
