@@ -23,6 +23,7 @@ import { TransportFault } from "../transport/faults.ts";
 import type { Manifest, SignedInput, Work } from "../transport/generated/rondo.v1.ts";
 import { type Context, federationId, federationName } from "./context.ts";
 import { readableAdapter } from "./readable-adapter.ts";
+import { removeSpooled } from "./round/actions/clean-up.ts";
 import { sendPlan } from "./round/actions/messages.ts";
 import {
   checked,
@@ -157,7 +158,7 @@ export class OperatorCoordinator implements Coordinator {
       this.#context.metrics.bytes("up", manifest.byteLength);
     }
     // It was counted, the receipt was lost, and the round has ended since: the file came for the receipt only.
-    if (isTerminal(record)) await this.#context.spool.remove(contribution.root);
+    if (isTerminal(record)) await removeSpooled(this.#context, this.#workplace, [contribution.root]);
     this.#wakeRound(record.name);
   }
 

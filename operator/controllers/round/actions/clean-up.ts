@@ -30,7 +30,19 @@ async function removeUploads(context: Context, workplace: Workplace, record: Rou
   }
   // What a crash left without a name goes when no round is left that could want it.
   if (workplace.desk.open().length === 0) for (const { root } of await context.spool.list()) roots.add(root);
-  for (const root of roots) await context.spool.remove(root);
+  await removeSpooled(context, workplace, roots);
+}
+
+/** Equal bytes are one file in the spool: what an open round has counted stays, whoever sends the same in the name of a round that has ended. */
+export async function removeSpooled(
+  context: Pick<Context, "spool">,
+  { desk }: Pick<Workplace, "desk">,
+  roots: Iterable<string>,
+): Promise<void> {
+  for (const root of roots) {
+    const isCounted = desk.open().some(({ contributions }) => contributions.some((counted) => counted.root === root));
+    if (!isCounted) await context.spool.remove(root);
+  }
 }
 
 /** What an open round may still read, and the adapters that the next rounds start from. */
