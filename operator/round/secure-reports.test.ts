@@ -73,7 +73,7 @@ describe("answers in a secure round", () => {
   });
 
   test.each([
-    { says: "before shares were dealt", record: secureAt("advertise", []) },
+    { says: "before shares were dealt", record: secureTraining([cohort(FIVE)]) },
     { says: "while shares are dealt", record: secureAt("share", ["ann", "eve"]) },
     { says: "of one who has dealt none", record: secureAt("mask", [], { cohort: { u2: FIVE.slice(0, 4) } }) },
     { says: "by one who has been dealt none", record: secureAt("mask", [], { cohort: { u2: FIVE.slice(1) } }) },
