@@ -10,6 +10,7 @@ import { type Plan, planSchema } from "../../../round/plan.ts";
 import type { Draw, RoundRecord } from "../../../round/record.ts";
 import { stepDeadlines } from "../../../round/secure-steps.ts";
 import { canBeInvited, type PlanResult, type Terms } from "../../../round/world.ts";
+import { isCommitment } from "../../../secagg/draw.ts";
 import { SMALLEST_COHORT } from "../../../secagg/thresholds.ts";
 import { vectorLayout } from "../../../secagg/vector.ts";
 import { signPlan } from "../../../transport/plan.ts";
@@ -37,7 +38,9 @@ export async function makePlan(
   const known = await readPlan(context.journal, record.uid);
   if (known) return resultOf(known);
   const isSecure = settings.aggregation.privacy === "secure";
-  const roster = record.draw ? drawnRoster(context, record.draw) : rosterOf(context, record, settings);
+  const roster = record.draw
+    ? drawnRoster(context, { ...record, draw: record.draw })
+    : rosterOf(context, record, settings);
   const { cohortSize } = settings.aggregation;
   if (isSecure && !record.draw && roster.length > cohortSize) {
     const number = record.number ?? (await nextNumber(context, record.federation));
@@ -119,15 +122,29 @@ function rosterOf(context: Context, record: RoundRecord, settings: EffectiveSett
   return invited;
 }
 
-/** Whoever took part in the draw is on the plan: else the plan's draw would not be the one that everybody saw. */
-function drawnRoster(context: Context, draw: Draw): Roster {
-  return draw.members.map(({ name }) => {
+/**
+ * Whoever took part in the draw is on the plan, with the key that it committed with: else the plan's draw would not be the one that everybody saw.
+ * @throws Error with a sentence
+ */
+export function drawnRoster(
+  context: { config: Context["config"]; objects: Pick<Context["objects"], "participant"> },
+  { federation, number: round, draw }: Pick<RoundRecord, "federation" | "number"> & { draw: Draw },
+): Roster {
+  const which = { federation: federationId(context, federation), round: round!, number: draw.number };
+  return draw.members.map(({ name, commitment, signature }) => {
     const participant = context.objects.participant(name);
     const identity = participant && identityOf(participant);
-    if (!identity) throw new Error(`Participant ${name} was deleted, or enrolled anew, after cohorts were drawn`);
+    // Nobody commits where everybody fits into one cohort.
+    const isSame =
+      commitment === undefined ||
+      (identity && isCommitment(which, bytes(identity), bytes(commitment), bytes(signature!)));
+    if (!identity || !isSame)
+      throw new Error(`Participant ${name} was deleted, or enrolled anew, after cohorts were drawn`);
     return { participant: name, identity };
   });
 }
+
+const bytes = (base64: string) => new Uint8Array(Buffer.from(base64, "base64"));
 
 async function tableOf(file: string, rank: number): Promise<Plan["tensors"]> {
   await using adapter = await openSafetensors(file);
