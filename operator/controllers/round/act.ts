@@ -34,7 +34,7 @@ async function perform(context: Context, workplace: Workplace, record: RoundReco
     );
   switch (action.do) {
     case "plan":
-      return start("plan", () => makePlan(context, record, settingsOf(context, record)));
+      return start("plan", (signal) => makePlan(context, record, settingsOf(context, record), signal));
     case "sendPlan":
       return sendPlan(context, workplace, record, action.participants);
     case "cancel":

@@ -29,11 +29,15 @@ type Roster = Plan["roster"];
 /** What a delta's header may have beyond the names: metadata and the writer's padding. */
 const HEADER_SLACK_BYTES = 64 * 1024;
 
-/** @throws Error with a sentence; PublishFault, which a later try may mend */
+/**
+ * @param signal  of the round's end: what is journalled after it would never be removed, a secret key among it
+ * @throws Error with a sentence; PublishFault, which a later try may mend
+ */
 export async function makePlan(
   context: Context,
   record: RoundRecord,
   settings: EffectiveSettings,
+  signal: AbortSignal,
 ): Promise<Exclude<PlanResult, { kind: "failed" }>> {
   const known = await readPlan(context.journal, record.uid);
   if (known) return resultOf(known);
@@ -69,6 +73,7 @@ export async function makePlan(
   } satisfies Plan);
   const { signed, planHash } = signPlan(plan, context.planKey);
   const made: RoundPlan = { plan, planHash, signed, parent, publish: settings.publish };
+  signal.throwIfAborted();
   await context.journal.commit(planWrites(record.uid, { ...made, privateKey: keys?.privateKey }));
   return resultOf(made);
 }
