@@ -42,7 +42,7 @@ function newsOf(was: Cohort, is: Cohort): Array<{ reason: string; note: string }
   return [
     ...is.gone.slice(was.gone.length).map(({ name, reason, message }) => ({
       reason: "ParticipantAborted",
-      note: `${name} contributed, and then ended its session: ${message || reason}`,
+      note: `${name} contributed, and is not waited for any more: ${message || reason}`,
     })),
     ...is.accusations.slice(was.accusations.length).map(({ by, accused }) => ({
       reason: "BadShare",
