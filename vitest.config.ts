@@ -8,6 +8,8 @@ export default defineConfig({
           name: "unit",
           include: ["operator/**/*.test.ts", "scripts/**/*.test.ts", "test/demo/**/*.test.ts"],
           testTimeout: 30_000,
+          // By itself vitest leaves one core idle: half of two.
+          maxWorkers: "100%",
         },
       },
       {

@@ -72,7 +72,7 @@ test("of two rounds with one name, in one federation or in two, only the first i
 
 test("a flood of what is asked is dropped, not kept", async () => {
   for (let round = 1; round <= 80; round++) send({ round, roundName: `notes-${round}` });
-  await vi.waitFor(() => expect(answers()).toHaveLength(64));
+  await vi.waitFor(() => expect(answers()).toHaveLength(64), { timeout: 10_000 });
   send({ round: 100, roundName: "notes-100" });
-  await vi.waitFor(() => expect(answers()).toHaveLength(65));
+  await vi.waitFor(() => expect(answers()).toHaveLength(65), { timeout: 10_000 });
 });
