@@ -86,14 +86,18 @@ async function answer(incoming: IncomingMessage, response: ServerResponse, handl
         return void reply(404, { reason: "NotFound", message: "there is no such call" });
     }
   } catch (error) {
+    if (error instanceof z.ZodError) return void reply(422, { reason: "BadRequest", message: wrongFields(error) });
     const { reason, code, message } = error as { reason?: string; code?: string; message?: string };
-    const known =
-      error instanceof EvaluationFault || error instanceof z.ZodError || (error as Error).name.endsWith("Fault");
+    const known = error instanceof EvaluationFault || (error as Error).name.endsWith("Fault");
     reply(known ? 422 : 500, {
       reason: reason ?? code ?? "Failed",
       message: known ? (message ?? "") : "the agent's log says why",
     });
   }
+}
+
+function wrongFields({ issues }: z.ZodError): string {
+  return issues.map(({ path, message }) => `${path.join(".") || "the request"} ${message}`).join("; ");
 }
 
 async function bodyOf(incoming: IncomingMessage): Promise<string> {

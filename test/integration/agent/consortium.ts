@@ -103,11 +103,11 @@ export class Consortium {
     for (const site of this.sites) site.cancel(plan, reason, message);
   }
 
-  /** Warning Events of a site's namespace, as its people see them. */
+  /** The agent's Warning Events in a site's namespace, as its people see them. */
   async warnings(participant: string): Promise<Array<{ reason: string; note: string; about: string }>> {
     const { items } = await this.api.client.list(EVENTS, { namespace: this.site(participant).namespace });
     return items
-      .filter(({ type }) => type === "Warning")
+      .filter(({ type, reportingController }) => type === "Warning" && reportingController === "rondo.dev/agent")
       .map(({ reason = "", note = "", regarding }) => ({
         reason,
         note,

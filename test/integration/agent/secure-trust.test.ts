@@ -88,6 +88,9 @@ test("keys are pinned with the first plan; a changed and an added one are refuse
   expect(text).toMatch(/clinic-f .* NOT ACCEPTED, a new participant, shown in round 2/);
   const fingerprint = fingerprintOf(changed.identity);
   expect(text).toContain(`rondo agent roster accept clinic-c --federation ${federation} --fingerprint ${fingerprint}`);
+  expect(await rondo("roster", "accept", "clinic-c", "--fingerprint", "SHA256:short")).toMatch(
+    /BadRequest: fingerprint is not SHA256:<43 characters>$/m,
+  );
   const wrong = await rondo("roster", "accept", "clinic-c", "--fingerprint", fingerprintOf(others[1]!.identity));
   expect(wrong).toMatch(/FingerprintDiffers: .*nothing was changed/);
   expect(await answerTo(planOf(3, replaced))).toBe("RosterChanged");
@@ -127,10 +130,15 @@ test("a site that pins takes the keys that its file lists, and no other, whoever
   await expect(askAgent(site.agent.adminSocket, "POST", "/v1/roster/accept", accept)).rejects.toThrow(/PinnedByPolicy/);
 }, 60_000);
 
-/** Warnings about the agent's Service: what its people see of refused plans. */
+/** The agent's warnings about its Service: what its people see of refused plans. The API server has some of its own about a Service's IP. */
 async function refusals(): Promise<string[]> {
   const { items } = await api.client.list(EVENTS, { namespace: site.namespace });
-  return items.filter(({ regarding }) => regarding?.kind === "Service").map(({ reason = "" }) => reason);
+  return items
+    .filter(
+      ({ regarding, reportingController }) =>
+        regarding?.kind === "Service" && reportingController === "rondo.dev/agent",
+    )
+    .map(({ reason = "" }) => reason);
 }
 
 test("a cohort smaller than the site wants, a lowered threshold and a second plan are refused, answered, and seen by the site's people", async () => {
