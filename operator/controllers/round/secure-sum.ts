@@ -4,9 +4,7 @@
  * Does not: decide who belongs to U3 (operator/round, secagg/coordinator), nor survive the process: a restart makes the sums again from
  *   spool and journal.
  */
-import { Worker } from "node:worker_threads";
 import type { Complete } from "../../secagg/coordinator/states.ts";
-import { threadFile } from "../../threads.ts";
 import type {
   CohortFault,
   CohortSum,
@@ -15,8 +13,7 @@ import type {
   SecureSumOptions,
   SecureSumRequest,
 } from "./secure-sum-messages.ts";
-
-type Call = SecureSumRequest extends infer R ? (R extends { id: number } ? Omit<R, "id"> : never) : never;
+import { SumThread } from "./sum-thread.ts";
 
 export interface SecureSumView {
   /** Participants whose vectors were taken. */
@@ -41,25 +38,19 @@ export interface SecureResult {
 }
 
 export class SecureSum {
-  readonly #worker: Worker;
-  readonly #waiting = new Map<number, (answer: SecureSumAnswer) => void>();
+  readonly #thread: SumThread<SecureSumRequest, SecureSumAnswer>;
   readonly #passedOn = new Set<string>();
   readonly #unmasking = new Set<number>();
   readonly #changed: () => void;
-  #nextId = 1;
   #view: SecureSumView = { added: [], unmasked: [], lost: [] };
-  #closed = false;
 
   /** @param changed  called whenever view() may answer differently */
   constructor(options: SecureSumOptions, changed: () => void) {
     this.#changed = changed;
-    this.#worker = new Worker(threadFile("controllers/round/secure-sum-worker"), { workerData: options, execArgv: [] });
-    this.#worker.on("message", (answer: SecureSumAnswer) => {
-      this.#waiting.get(answer.id)?.(answer);
-      this.#waiting.delete(answer.id);
+    this.#thread = new SumThread("controllers/round/secure-sum-worker", options, (problem) => {
+      this.#view = { ...this.#view, problem };
+      changed();
     });
-    this.#worker.on("error", (error) => this.#end(`its thread failed: ${error.message}`));
-    this.#worker.on("exit", () => this.#end("its thread ended"));
   }
 
   view(): SecureSumView {
@@ -68,9 +59,9 @@ export class SecureSum {
 
   /** Takes a vector into its cohort's sum, in the background. Again: nothing happens. */
   add({ cohort, participant, file }: Input & { cohort: number }): void {
-    if (this.#closed || this.#passedOn.has(participant) || this.#unmasking.has(cohort)) return;
+    if (this.#thread.isClosed || this.#passedOn.has(participant) || this.#unmasking.has(cohort)) return;
     this.#passedOn.add(participant);
-    void this.#ask({ do: "add", cohort, input: { participant, file } }).then((answer) => {
+    void this.#thread.ask({ do: "add", cohort, input: { participant, file } }).then((answer) => {
       if (answer.kind === "added") this.#view = { ...this.#view, added: [...this.#view.added, participant] };
       else if (answer.kind === "failed") this.#view = { ...this.#view, problem: answer.message };
       this.#changed();
@@ -82,9 +73,9 @@ export class SecureSum {
    * @param inputs  of all of U3 at least, whether they were added before or not
    */
   unmask(cohort: number, state: Complete, inputs: Input[]): void {
-    if (this.#closed || this.#unmasking.has(cohort)) return;
+    if (this.#thread.isClosed || this.#unmasking.has(cohort)) return;
     this.#unmasking.add(cohort);
-    void this.#ask({ do: "unmask", cohort, state: withoutCiphertexts(state), inputs }).then((answer) => {
+    void this.#thread.ask({ do: "unmask", cohort, state: withoutCiphertexts(state), inputs }).then((answer) => {
       const view = this.#view;
       if (answer.kind === "unmasked") this.#view = { ...view, unmasked: [...view.unmasked, answer.sum] };
       else if (answer.kind === "lost") this.#view = { ...view, lost: [...view.lost, answer.fault] };
@@ -106,33 +97,13 @@ export class SecureSum {
    */
   async candidate(parentFile: string, outFile: string): Promise<{ digest: string; byteLength: number }> {
     const cohorts = this.#view.unmasked.map(({ cohort }) => cohort).sort((a, b) => a - b);
-    const answer = await this.#ask({ do: "candidate", cohorts, parentFile, outFile });
+    const answer = await this.#thread.ask({ do: "candidate", cohorts, parentFile, outFile });
     if (answer.kind !== "candidate") throw new Error(answer.kind === "failed" ? answer.message : "no candidate");
     return { digest: answer.digest, byteLength: answer.byteLength };
   }
 
-  async close(): Promise<void> {
-    this.#closed = true;
-    await this.#worker.terminate();
-  }
-
-  #ask(call: Call): Promise<SecureSumAnswer> {
-    const id = this.#nextId++;
-    if (this.#closed) return Promise.resolve({ id, kind: "failed", message: "the sum is closed" });
-    return new Promise((resolve) => {
-      this.#waiting.set(id, resolve);
-      this.#worker.postMessage({ id, ...call } satisfies SecureSumRequest);
-    });
-  }
-
-  #end(why: string): void {
-    const wasClosed = this.#closed;
-    this.#closed = true;
-    for (const [id, resolve] of this.#waiting) resolve({ id, kind: "failed", message: `the sum was lost: ${why}` });
-    this.#waiting.clear();
-    if (wasClosed) return;
-    this.#view = { ...this.#view, problem: `the sum was lost: ${why}` };
-    this.#changed();
+  close(): Promise<void> {
+    return this.#thread.close();
   }
 }
 
