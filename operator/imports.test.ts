@@ -26,7 +26,7 @@ const mayImport: Record<string, readonly string[]> = {
   api: [],
   round: ["api"],
   aggregation: [],
-  secagg: ["round"],
+  secagg: ["aggregation", "round"],
   telemetry: [],
   kube: ["api", "telemetry"],
   journal: ["telemetry", "threads.ts"],

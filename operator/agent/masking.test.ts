@@ -9,17 +9,19 @@ import { writeScratchSafetensors } from "../publish/safetensors.ts";
 import type { Plan } from "../round/plan.ts";
 import { simdKernel } from "../secagg/kernels/simd.ts";
 import { applyMasks, type MaskKey } from "../secagg/masks.ts";
-import { decodeTail, planScales, RING_BYTES, type Ring, type VectorLayout, vectorLayout } from "../secagg/vector.ts";
+import {
+  decodeTail,
+  PLAN_METRICS,
+  planScales,
+  RING_BYTES,
+  type Ring,
+  type VectorLayout,
+  vectorLayout,
+} from "../secagg/vector.ts";
 import { makeMaskedVector } from "./masking.ts";
 
 const RINGS: Ring[] = ["u32", "u16"];
 const CLIP = 0.25;
-const METRICS = [
-  { name: "tokens", scale: 1, perTensor: false },
-  { name: "lossTokens", scale: 1024, perTensor: false },
-  { name: "saturated", scale: 1, perTensor: true },
-  { name: "energy", scale: 2 ** 32, perTensor: true },
-];
 const KEYS: MaskKey[] = ["self", "pair", "another"].map((name, i) => ({
   key: new Uint8Array(createHash("sha256").update(name).digest()),
   sign: i === 2 ? -1 : 1,
@@ -50,7 +52,7 @@ async function masked({ ring, tensors, valueAt = wave, weight = 255, factor, sig
     8,
     tensors.map(() => CLIP),
   );
-  const plan = { tensors, secure: { ring, largestCohort: 8, scales, metrics: METRICS } } as unknown as Plan;
+  const plan = { tensors, secure: { ring, largestCohort: 8, scales, metrics: PLAN_METRICS } } as unknown as Plan;
   const layout = vectorLayout(plan);
   const outFile = join(folder, "masked");
   const metrics = { tokens: 1234, lossTokens: 2.5 * 1234 };

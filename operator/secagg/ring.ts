@@ -3,8 +3,9 @@
  * Holds: rounding goes up or down at random so that the expectation is kept; no honest sum of n_max elements wraps around.
  * Does not: draw random numbers: they are an argument.
  */
+import { FULL_WEIGHT } from "../aggregation/weight.ts";
 import type { Quantisation } from "./kernels/kernel.ts";
-import { FULL_WEIGHT, RING_BYTES, type Ring, type VectorLayout } from "./vector.ts";
+import { RING_BYTES, type Ring, type VectorLayout } from "./vector.ts";
 
 /** A draw is a u32: the probability of rounding up is met to 2^-32. */
 export const DRAW_RANGE = 2 ** 32;

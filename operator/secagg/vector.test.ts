@@ -2,15 +2,9 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import type { Plan } from "../round/plan.ts";
-import { decodeTail, encodeTail, largestStep, planScales, type Ring, vectorLayout } from "./vector.ts";
+import { decodeTail, encodeTail, largestStep, PLAN_METRICS, planScales, type Ring, vectorLayout } from "./vector.ts";
 
 const RINGS: Ring[] = ["u32", "u16"];
-const METRICS = [
-  { name: "tokens", scale: 1, perTensor: false },
-  { name: "lossTokens", scale: 1024, perTensor: false },
-  { name: "saturated", scale: 1, perTensor: true },
-  { name: "energy", scale: 2 ** 32, perTensor: true },
-];
 
 /** The part of a plan that a layout follows from. */
 function layoutOf(ring: Ring, largestCohort = 8, tensors = [2, 3]) {
@@ -24,7 +18,7 @@ function layoutOf(ring: Ring, largestCohort = 8, tensors = [2, 3]) {
         largestCohort,
         tensors.map(() => 0.5),
       ),
-      metrics: METRICS,
+      metrics: PLAN_METRICS,
     },
   };
   return vectorLayout(plan as unknown as Plan);

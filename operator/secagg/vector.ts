@@ -3,14 +3,23 @@
  * Holds: layout and scales follow from the plan alone; elements are k/8 bytes, little-endian, without padding.
  * Does not: quantise tensors (ring.ts) or mask (masks.ts).
  */
+import { FULL_WEIGHT } from "../aggregation/weight.ts";
 import type { Plan, SecurePlan } from "../round/plan.ts";
 
 export type Ring = SecurePlan["ring"];
 
 export const RING_BYTES: Record<Ring, number> = { u32: 4, u16: 2 };
 
-/** w_u of a participant that trained on at least the example cap, and of everybody with uniform weights. */
-export const FULL_WEIGHT = 255;
+/**
+ * What rides beside the weight, in this order: what an operator plans, and all that an agent sends, which never puts out a number whose meaning
+ * it does not know. Losses are summed as loss × tokens, so that dividing by the tokens gives the mean over all sites.
+ */
+export const PLAN_METRICS: SecurePlan["metrics"] = [
+  { name: "tokens", scale: 1, perTensor: false },
+  { name: "lossTokens", scale: 1024, perTensor: false },
+  { name: "saturated", scale: 1, perTensor: true },
+  { name: "energy", scale: 2 ** 32, perTensor: true },
+];
 /** The largest value of a metric after scaling. */
 export const METRIC_LIMIT = 2 ** 48 - 1;
 

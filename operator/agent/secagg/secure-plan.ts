@@ -6,17 +6,9 @@
  */
 import type { Plan, SecurePlan } from "../../round/plan.ts";
 import { thresholdOf } from "../../secagg/thresholds.ts";
-import { planScales, vectorLayout } from "../../secagg/vector.ts";
+import { PLAN_METRICS, planScales, vectorLayout } from "../../secagg/vector.ts";
 import { drawFault } from "./draw-check.ts";
 import type { DrawRow } from "./draw-ledger.ts";
-
-/** What this version can put into a vector: the agent never sends a number whose meaning it does not know. */
-export const KNOWN_METRICS: SecurePlan["metrics"] = [
-  { name: "tokens", scale: 1, perTensor: false },
-  { name: "lossTokens", scale: 1024, perTensor: false },
-  { name: "saturated", scale: 1, perTensor: true },
-  { name: "energy", scale: 2 ** 32, perTensor: true },
-];
 
 export interface SecureSite {
   participant: string;
@@ -94,7 +86,7 @@ function judgeScales(plan: Plan, { ring, largestCohort, scales }: SecurePlan): P
 function judgeMetrics({ metrics }: SecurePlan): PlanFault | undefined {
   const stranger = metrics.find(
     ({ name, scale, perTensor }) =>
-      !KNOWN_METRICS.some((known) => known.name === name && known.scale === scale && known.perTensor === perTensor),
+      !PLAN_METRICS.some((known) => known.name === name && known.scale === scale && known.perTensor === perTensor),
   );
   if (stranger)
     return malformed(`the plan asks for a metric ${stranger.name} that this agent does not know in that form`);

@@ -2,9 +2,8 @@
 import type { KeyObject } from "node:crypto";
 import type { Plan } from "../../round/plan.ts";
 import { thresholdOf } from "../../secagg/thresholds.ts";
-import { planScales } from "../../secagg/vector.ts";
+import { PLAN_METRICS, planScales } from "../../secagg/vector.ts";
 import { generateIdentity, rawPublicKey } from "../../transport/identity.ts";
-import { KNOWN_METRICS } from "../secagg/secure-plan.ts";
 import { makePlan, type PlanParts, tensors } from "./plan.ts";
 
 export interface TestMember {
@@ -35,7 +34,7 @@ export function secureOf(
       largestCohort,
       tensors.map(() => 1),
     ),
-    metrics: KNOWN_METRICS,
+    metrics: PLAN_METRICS,
     ...change,
   };
 }

@@ -7,17 +7,9 @@ import type { Plan, SecurePlan } from "../../round/plan.ts";
 import type { Draw, RoundRecord } from "../../round/record.ts";
 import { cohortsOf, drawSeed } from "../../secagg/draw.ts";
 import { SMALLEST_COHORT, thresholdOf } from "../../secagg/thresholds.ts";
-import { planScales } from "../../secagg/vector.ts";
+import { PLAN_METRICS, planScales } from "../../secagg/vector.ts";
 import { clipsFor } from "../clips.ts";
 import type { Context } from "../context.ts";
-
-/** Losses are summed as loss × tokens, so that dividing by the tokens gives the mean over all sites (§5). */
-const METRICS: SecurePlan["metrics"] = [
-  { name: "tokens", scale: 1, perTensor: false },
-  { name: "lossTokens", scale: 1024, perTensor: false },
-  { name: "saturated", scale: 1, perTensor: true },
-  { name: "energy", scale: 2 ** 32, perTensor: true },
-];
 
 /** @throws Error with a sentence when there are too few for one cohort */
 export async function securePlan(
@@ -43,7 +35,7 @@ export async function securePlan(
     cohorts: cohorts.map((members) => ({ members, threshold: thresholdOf(members.length) })),
     ...(draw && { draw: shownDraw(draw) }),
     scales: planScales(ring, largestCohort, clips.map(Number)),
-    metrics: METRICS,
+    metrics: PLAN_METRICS,
   };
 }
 

@@ -1,10 +1,11 @@
 /** How far the mean that comes out of the ring lies from the mean in float64; masks cancel to the bit, so that there are none here. */
 import { randomBytes } from "node:crypto";
+import { FULL_WEIGHT } from "../../../operator/aggregation/weight.ts";
 import { BLOCK_BYTES, PLACES } from "../../../operator/secagg/kernels/kernel.ts";
 import { simdKernel } from "../../../operator/secagg/kernels/simd.ts";
 import { addToSum } from "../../../operator/secagg/masks.ts";
 import { meanOf, quantisationOf } from "../../../operator/secagg/ring.ts";
-import { FULL_WEIGHT, largestStep, RING_BYTES, type Ring } from "../../../operator/secagg/vector.ts";
+import { largestStep, RING_BYTES, type Ring } from "../../../operator/secagg/vector.ts";
 import { normal } from "./cohort.ts";
 
 const VALUES = 1 << 20;

@@ -25,7 +25,7 @@ import { receive as receiveAsParticipant } from "../../../operator/secagg/partic
 import type { ParticipantState } from "../../../operator/secagg/participant/state.ts";
 import { sessionTerms } from "../../../operator/secagg/terms.ts";
 import { thresholdOf } from "../../../operator/secagg/thresholds.ts";
-import { planScales, type Ring, vectorLayout } from "../../../operator/secagg/vector.ts";
+import { PLAN_METRICS, planScales, type Ring, vectorLayout } from "../../../operator/secagg/vector.ts";
 import { Wire } from "./wire.ts";
 
 /** 160 tensors as of a LoRA adapter, together 10 M parameters. */
@@ -59,12 +59,7 @@ export function planOf(ring: Ring, members: number): Plan {
         members,
         TENSORS.map(() => CLIP),
       ),
-      metrics: [
-        { name: "tokens", scale: 1, perTensor: false },
-        { name: "lossTokens", scale: 1024, perTensor: false },
-        { name: "saturated", scale: 1, perTensor: true },
-        { name: "energy", scale: 2 ** 32, perTensor: true },
-      ],
+      metrics: PLAN_METRICS,
     },
   } as unknown as Plan;
 }

@@ -26,7 +26,14 @@ import { receive } from "../../../secagg/participant/session.ts";
 import type { ParticipantState } from "../../../secagg/participant/state.ts";
 import { quantisationOf, quantiseOne } from "../../../secagg/ring.ts";
 import { sessionTerms } from "../../../secagg/terms.ts";
-import { encodeTail, planScales, RING_BYTES, type VectorLayout, vectorLayout } from "../../../secagg/vector.ts";
+import {
+  encodeTail,
+  PLAN_METRICS,
+  planScales,
+  RING_BYTES,
+  type VectorLayout,
+  vectorLayout,
+} from "../../../secagg/vector.ts";
 import type { Input } from "../secure-sum-messages.ts";
 
 export interface SecurePlanParts {
@@ -60,12 +67,7 @@ export function securePlan({ ring, tensors, clip, cohorts }: SecurePlanParts): P
         largestCohort,
         tensors.map(() => clip),
       ),
-      metrics: [
-        { name: "tokens", scale: 1, perTensor: false },
-        { name: "lossTokens", scale: 1024, perTensor: false },
-        { name: "saturated", scale: 1, perTensor: true },
-        { name: "energy", scale: 2 ** 32, perTensor: true },
-      ],
+      metrics: PLAN_METRICS,
     },
   } as unknown as Plan;
 }
