@@ -230,7 +230,8 @@ export class SecureSession {
   }
 
   async #mask(state: Shared, opened: Opened, files: SessionFiles, signal: AbortSignal): Promise<void> {
-    const { deps, plan } = { deps: this.#deps, plan: this.#plan };
+    const deps = this.#deps;
+    const plan = this.#plan;
     const beganMs = deps.now();
     try {
       const { file, minus, weight, factor } = await files.delta();
@@ -248,7 +249,7 @@ export class SecureSession {
       });
       const next = masked(this.#participant, state, opened, vector);
       const of = { ...this.#assignment, parent: plan.parent.digest, limit: deps.releasesPerParent };
-      const row = rowOf(next, this.#deps.now());
+      const row = rowOf(next, deps.now());
       await deps.sessions.saveMasked(of, { row, secrets: storedState(next).secrets });
       this.#moved(next, row);
       this.#leaves = vector.leaves;
