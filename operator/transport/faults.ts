@@ -33,6 +33,8 @@ const CODES = {
   PlanInvalid: { status: status.INVALID_ARGUMENT, retry: "never" },
   AnswerDiffers: { status: status.ALREADY_EXISTS, retry: "never" },
   NotExpected: { status: status.FAILED_PRECONDITION, retry: "never" },
+  // Said for an earlier attempt of the round than the one that runs: the agent waits for the next plan, or for a cancellation.
+  AttemptEnded: { status: status.FAILED_PRECONDITION, retry: "never" },
   DeadlinePassed: { status: status.FAILED_PRECONDITION, retry: "never" },
   ManifestInvalid: { status: status.INVALID_ARGUMENT, retry: "never" },
   ManifestDiffers: { status: status.ALREADY_EXISTS, retry: "never" },
