@@ -1,15 +1,23 @@
 /**
  * FederationRound: one round, from plan to outcome (api.md).
- * Holds: spec never changes; overrides have no defaults and require nothing; deadlines in status are absolute.
+ * Holds: spec never changes, but for cancel from false to true; overrides have no defaults and require nothing; deadlines in status are absolute.
  * Does not: merge overrides into the Federation's settings (merge.ts), nor decide the next phase (operator/round).
  */
 import { z } from "zod";
 import { cel, listMap } from "./cel.ts";
 import { conditionsSchema } from "./conditions.ts";
-import { aggregationFields, deadlineFields, participantFields, resourceFields, trainingFields } from "./fields.ts";
+import {
+  aggregationFields,
+  deadlineFields,
+  participantFields,
+  resourceFields,
+  retriesField,
+  trainingFields,
+} from "./fields.ts";
 import { objectMetaSchema } from "./metadata.ts";
 import { instant } from "./quantities.ts";
 import { AGE, API_VERSION, nameRule, type ResourceDefinition } from "./resource.ts";
+import { minimumRule } from "./sample.ts";
 
 /** In the order in which a round goes through them; the last three are terminal. */
 export const ROUND_PHASES = [
@@ -49,6 +57,13 @@ export const MESSAGE_MAX = 256;
 /** Rows in status.participants; counts is complete beyond it. */
 export const LISTED_PARTICIPANTS_MAX = 256;
 
+const OVERRIDES = ["training", "participants", "deadlines", "retries", "aggregation"];
+
+const SPEC_IS_FIXED =
+  "a round's spec cannot change, but for cancel from false to true; create a new FederationRound with the wanted settings";
+const CANCEL_IS_FINAL =
+  "spec.cancel cannot be taken back: the round's trainers have been told; create a new FederationRound to run it again";
+
 export const federationRoundSpecSchema = z
   .object({
     federation: z.string().min(1).max(63).describe("Name of the Federation, in the same namespace."),
@@ -61,21 +76,43 @@ export const federationRoundSpecSchema = z
       .object(participantFields)
       .partial()
       .optional()
-      .describe("Overrides of the Federation's participants; a selector replaces the whole selector."),
+      .describe(
+        "Overrides of the Federation's participants; a selector replaces the whole selector, a sample the whole sample.",
+      ),
     deadlines: z
       .object(deadlineFields)
       .partial()
       .optional()
       .describe("Overrides of the Federation's deadlines, field by field."),
+    retries: retriesField.optional(),
     aggregation: z
       .object(aggregationFields)
       .partial()
       .optional()
       .describe("Overrides of the Federation's aggregation; privacy, rule and lora are the Federation's alone."),
+    cancel: z
+      .boolean()
+      .optional()
+      .describe(
+        "true ends the round as Cancelled and stops its trainers, whatever phase it is in; it cannot be taken back.",
+      ),
   })
   .meta(
-    cel(["self == oldSelf", "a round's spec cannot change; create a new FederationRound with the wanted settings"]),
+    cel(
+      [unchanged("federation", ...OVERRIDES), SPEC_IS_FIXED],
+      ["!has(oldSelf.cancel) || !oldSelf.cancel || (has(self.cancel) && self.cancel)", CANCEL_IS_FINAL],
+    ),
   );
+
+/** Field by field: CEL cannot compare objects but for one field. */
+function unchanged(...fields: string[]): string {
+  return fields
+    .map(
+      (field) =>
+        `has(self.${field}) == has(oldSelf.${field}) && (!has(self.${field}) || self.${field} == oldSelf.${field})`,
+    )
+    .join(" && ");
+}
 
 const participantStatusSchema = z.object({
   name: z.string().min(1).max(63),
@@ -128,12 +165,19 @@ const statusSchema = z.object({
     .object({ version: z.int().min(0), name: z.string().max(63) })
     .optional()
     .describe("What the round published."),
+  metrics: z
+    .object({
+      trainLoss: z.string().max(32).describe("Mean over all contributors, weighted by their tokens."),
+      tokens: byteCount.describe("Tokens that were trained on, all contributors together."),
+    })
+    .optional()
+    .describe("Of three contributors or more together; with fewer it would tell on them, and is absent."),
   phaseTimes: z
     .array(z.object({ phase: z.enum(ROUND_PHASES), at: instant }))
     .max(16)
     .meta(listMap("phase"))
     .optional()
-    .describe("When each phase was entered."),
+    .describe("When each phase was entered, the last time if more than once: a new attempt plans again."),
   bytes: z
     .object({ up: byteCount, down: byteCount })
     .optional()
@@ -172,5 +216,5 @@ export const federationRoundResource: ResourceDefinition = {
     { name: "Parent", type: "integer", jsonPath: ".status.plan.parentVersion", priority: 1 },
     { name: "Message", type: "string", jsonPath: '.status.conditions[?(@.type=="Succeeded")].message', priority: 1 },
   ],
-  rules: [nameRule(31, "its Jobs are named <name>-<participant>-<attempt>")],
+  rules: [nameRule(31, "its Jobs are named <name>-<participant>-<attempt>"), minimumRule("self.spec.participants")],
 };

@@ -12,11 +12,13 @@ import {
   deadlineFields,
   participantFields,
   resourceFields,
+  retriesField,
   trainingFields,
 } from "./fields.ts";
 import { objectMetaSchema } from "./metadata.ts";
-import { sha256Digest } from "./quantities.ts";
+import { pause, positiveDecimal, sha256Digest } from "./quantities.ts";
 import { AGE, API_VERSION, nameRule, type ResourceDefinition } from "./resource.ts";
+import { minimumRule, overselectRule } from "./sample.ts";
 
 const REPOSITORY = /^[a-z0-9.-]+(:[0-9]{1,5})?(\/[a-z0-9]+([._-]+[a-z0-9]+)*)+$/;
 
@@ -104,20 +106,55 @@ const ociSchema = z.object({
     .describe("Speak HTTP without TLS to this registry; for registries on test networks."),
 });
 
+const stopWhenSchema = z.object({
+  metric: z
+    .enum(["trainLoss"])
+    .describe("trainLoss: the mean loss in training over all contributors, as status.metrics of the round shows it."),
+  atMost: positiveDecimal.describe("No further round once a round's metric is at or below this."),
+});
+
+const roundsSchema = z.object({
+  count: z.int().min(1).max(99_999).describe("Rounds to run, one after the other."),
+  interval: pause.default("0s").describe("Pause from the end of a round to the next one."),
+  historyLimit: z
+    .int()
+    .min(1)
+    .max(1000)
+    .default(10)
+    .describe(
+      "Ended rounds that stay; older ones that this federation created are deleted. Adapters and hand-made rounds stay.",
+    ),
+  maxFailures: z
+    .int()
+    .min(1)
+    .max(100)
+    .default(3)
+    .describe("After so many failed rounds in a row no further one is created until this spec changes."),
+  stopWhen: stopWhenSchema.optional().describe("Ends the federation's rounds before count is reached."),
+});
+
 export const federationSpecSchema = z.object({
   baseModel: baseModelSchema.describe("The model that everybody has already; Rondo never moves it."),
   adapter: adapterSchema.prefault({}).describe("Shape of the LoRA adapter."),
   training: trainingSchema.describe("What every trainer is told."),
   participants: z
-    .object({ selector: participantFields.selector, minimum: participantFields.minimum })
+    .object({
+      selector: participantFields.selector,
+      sample: participantFields.sample,
+      minimum: participantFields.minimum,
+    })
     .describe("Who takes part."),
   deadlines: deadlinesSchema.prefault({}).describe("How long each phase may last; it ends then, whatever has arrived."),
+  retries: retriesField.default(1),
   aggregation: aggregationSchema.prefault({}).describe("How contributions become one adapter."),
   publish: z.object({ oci: ociSchema }).describe("Where adapters go."),
-  rounds: z
-    .object({ count: z.int().min(1).max(99_999).describe("Rounds to run, one after the other.") })
+  rounds: roundsSchema
     .optional()
     .describe("Lets the federation create its rounds. Without it, people or pipelines create FederationRounds."),
+  suspend: z
+    .boolean()
+    .default(false)
+    .describe("Starts no round while true; a round that has begun goes on to its end."),
 });
 
 const statusSchema = z.object({
@@ -139,9 +176,11 @@ const statusSchema = z.object({
     .object({
       succeeded: z.int().min(0).default(0),
       failed: z.int().min(0).default(0),
+      cancelled: z.int().min(0).default(0),
       current: z.string().max(63).optional().describe("Name of the FederationRound that runs now."),
     })
-    .optional(),
+    .optional()
+    .describe("All rounds there ever were, those too that are deleted by now."),
 });
 
 export const federationSchema = z.object({
@@ -198,5 +237,7 @@ export const federationResource: ResourceDefinition = {
       rule: "self.spec.aggregation.privacy != 'secure' || self.spec.participants.minimum >= 3",
       message: SUM_OF_TOO_FEW,
     },
+    minimumRule("self.spec.participants"),
+    overselectRule("self.spec"),
   ],
 };

@@ -6,6 +6,7 @@
 import { z } from "zod";
 import { cel, matching } from "./cel.ts";
 import { duration, positiveDecimal, quantity, sha256Digest } from "./quantities.ts";
+import { sampleSchema } from "./sample.ts";
 
 export const baseModelSchema = z.object({
   name: z.string().min(1).max(256).describe("Name of the model; goes into adapter_config.json."),
@@ -72,6 +73,11 @@ export type LabelSelector = z.infer<typeof selectorSchema>;
 
 export const participantFields = {
   selector: selectorSchema.describe("Labels of the Participants that are invited; {} invites all of the namespace."),
+  sample: sampleSchema
+    .optional()
+    .describe(
+      "Draws participants uniformly for each round, from a seed that its plan shows. Without it, all are invited.",
+    ),
   minimum: z
     .int()
     .min(1)
@@ -80,6 +86,15 @@ export const participantFields = {
       "Quorum: with fewer contributions the round fails. Secure aggregation fails below its threshold, where that is higher.",
     ),
 };
+
+/** Attempts after the first. */
+export const retriesField = z
+  .int()
+  .min(0)
+  .max(5)
+  .describe(
+    "Secure: how often a round plans again without those who were lost, after keys were shared. Removing members before that is free.",
+  );
 
 export const deadlineFields = {
   accept: duration.describe(

@@ -11,6 +11,7 @@ test("without overrides the round runs by the federation's settings", () => {
     training: spec.training,
     participants: spec.participants,
     deadlines: spec.deadlines,
+    retries: 1,
     aggregation: spec.aggregation,
     publish: spec.publish,
   });

@@ -9,14 +9,14 @@ import { durationMs } from "./quantities.ts";
 
 export type EffectiveSettings = Pick<
   FederationSpec,
-  "baseModel" | "adapter" | "training" | "participants" | "deadlines" | "aggregation" | "publish"
+  "baseModel" | "adapter" | "training" | "participants" | "deadlines" | "retries" | "aggregation" | "publish"
 >;
 
 export function effectiveSettings(
   federation: FederationSpec,
   round: Omit<FederationRoundSpec, "federation">,
 ): EffectiveSettings {
-  const { baseModel, adapter, training, participants, deadlines, aggregation, publish } = federation;
+  const { baseModel, adapter, training, participants, deadlines, retries, aggregation, publish } = federation;
   const { privacy, rule, lora } = aggregation;
   return {
     baseModel,
@@ -28,6 +28,7 @@ export function effectiveSettings(
     }),
     participants: overlaid(participants, round.participants),
     deadlines: overlaid(deadlines, round.deadlines),
+    retries: round.retries ?? retries,
     // Said again behind the overrides: an object that came past the API server's schema must not lower the privacy.
     aggregation: { ...overlaid(aggregation, round.aggregation), privacy, rule, lora },
   };

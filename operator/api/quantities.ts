@@ -23,7 +23,20 @@ export const duration = z
     ]),
   });
 
-/** @param text what `duration` accepts. @returns milliseconds. @throws RangeError for anything else */
+/** Like `duration`, and "0s" for none. */
+export const pause = z
+  .string()
+  .max(16)
+  .regex(DURATION)
+  .meta({
+    pattern: undefined,
+    ...cel([
+      `self.matches(r'${DURATION.source}') && duration(self) <= duration('${LONGEST_HOURS}h')`,
+      `must be a duration from 0s to ${LONGEST_HOURS}h, such as 0s, 15m or 24h`,
+    ]),
+  });
+
+/** @param text what `duration` or `pause` accepts. @returns milliseconds. @throws RangeError for anything else */
 export function durationMs(text: string): number {
   if (!DURATION.test(text)) throw new RangeError(`not a duration: ${JSON.stringify(text)}; write 15m, 2h or 1h30m`);
   const parts = [...text.matchAll(/([0-9]+)([hms])/g)];
@@ -45,7 +58,20 @@ export const positiveDecimal = z
     ]),
   });
 
-/** @param text what `positiveDecimal` accepts. @throws RangeError for anything else */
+/** A share of a whole, above zero and at most one, as a string. */
+export const fraction = z
+  .string()
+  .max(32)
+  .regex(POSITIVE_DECIMAL)
+  .meta({
+    pattern: undefined,
+    ...cel([
+      `self.matches(r'${POSITIVE_DECIMAL.source}') && double(self) > 0.0 && double(self) <= 1.0`,
+      'must be a decimal number above zero and at most one in quotes, such as "0.5"',
+    ]),
+  });
+
+/** @param text what `positiveDecimal` or `fraction` accepts. @throws RangeError for anything else */
 export function decimalNumber(text: string): number {
   if (!POSITIVE_DECIMAL.test(text)) throw new RangeError(`not a decimal number: ${JSON.stringify(text)}`);
   return Number(text);

@@ -104,6 +104,7 @@ export class FederationReconciler {
       rounds: {
         succeeded: phases.filter((phase) => phase === "Succeeded").length,
         failed: phases.filter((phase) => phase === "Failed").length,
+        cancelled: phases.filter((phase) => phase === "Cancelled").length,
         ...(current && { current: current.metadata.name }),
         done,
       },

@@ -16,7 +16,7 @@ const base: FederationWorld = {
     reference: "r@sha256:d",
     byteLength: 1,
   },
-  rounds: { succeeded: 4, failed: 1, done: false },
+  rounds: { succeeded: 4, failed: 1, cancelled: 0, done: false },
 };
 
 describe("Ready says whether rounds can start", () => {
@@ -52,7 +52,7 @@ describe("Ready says whether rounds can start", () => {
     },
     {
       says: "all rounds have run, and nobody needs to be connected",
-      world: { connected: new Set<string>(), rounds: { succeeded: 5, failed: 0, done: true } },
+      world: { connected: new Set<string>(), rounds: { succeeded: 5, failed: 0, cancelled: 0, done: true } },
       status: "True",
       reason: "RoundsDone",
       beside: undefined,

@@ -26,6 +26,7 @@ export interface FederationWorld {
   rounds: {
     succeeded: number;
     failed: number;
+    cancelled: number;
     current?: string /** Of spec.rounds.count, all created and ended. */;
     done: boolean;
   };
@@ -54,6 +55,7 @@ export function statusOf(world: FederationWorld, before: readonly Condition[]): 
     rounds: {
       succeeded: rounds.succeeded,
       failed: rounds.failed,
+      cancelled: rounds.cancelled,
       ...(rounds.current !== undefined && { current: rounds.current }),
     },
   };

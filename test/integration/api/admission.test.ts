@@ -30,6 +30,19 @@ describe("a good manifest is accepted", () => {
     },
     { says: "a trusted Federation of two", manifest: changed(federation, { "spec.participants.minimum": 2 }) },
     { says: "a Federation that runs rounds", manifest: changed(federation, { "spec.rounds": { count: 10 } }) },
+    {
+      says: "a Federation whose rounds follow one another at once",
+      manifest: changed(federation, { "spec.rounds": { count: 10, interval: "0s" } }),
+    },
+    {
+      says: "a secure sample of four with one to spare",
+      manifest: changed(secure, { "spec.participants.sample": { count: 4, overselect: 1 } }),
+    },
+    {
+      says: "a trusted sample with as many to spare as there are",
+      manifest: changed(federation, { "spec.participants.sample": { count: 2, overselect: 2 } }),
+    },
+    { says: "a FederationRound that is cancelled from the start", manifest: changed(round, { "spec.cancel": true }) },
     { says: "a Federation of everybody", manifest: changed(federation, { "spec.participants.selector": {} }) },
     {
       says: "a Federation with every field",
@@ -52,8 +65,18 @@ describe("a good manifest is accepted", () => {
         },
         "spec.participants": {
           selector: { matchExpressions: [{ key: "sector", operator: "In", values: ["health"] }] },
+          sample: { fraction: "0.5", overselect: 2 },
           minimum: 3,
         },
+        "spec.retries": 0,
+        "spec.rounds": {
+          count: 20,
+          interval: "1h",
+          historyLimit: 1000,
+          maxFailures: 1,
+          stopWhen: { metric: "trainLoss", atMost: "1.25" },
+        },
+        "spec.suspend": true,
         "spec.deadlines": { accept: "90s", training: "1h30m", aggregation: "5m" },
         "spec.aggregation": {
           privacy: "trusted",
@@ -77,8 +100,9 @@ describe("a good manifest is accepted", () => {
       says: "a FederationRound that overrides",
       manifest: changed(round, {
         "spec.training": { steps: 40, resources: { gpus: 0 } },
-        "spec.participants": { minimum: 1 },
+        "spec.participants": { minimum: 1, sample: { count: 1, overselect: 1 } },
         "spec.deadlines": { training: "10m" },
+        "spec.retries": 5,
         "spec.aggregation": { weighting: "uniform", clipNorm: "2", ring: "u16", cohortSize: 10 },
       }),
     },
@@ -109,6 +133,10 @@ const NOT_A_DURATION = "must be a duration from 1s to 720h, such as 15m, 2h or 1
 const SUM_OF_TOO_FEW =
   "with aggregation.privacy secure spec.participants.minimum must be at least 3, because a sum of fewer tells on its members; raise it, or write `privacy: trusted` if the operator may see each participant's delta";
 const NOT_A_DECIMAL = 'must be a decimal number above zero in quotes, such as "1.0" or "5e-5"';
+
+const MINIMUM_ABOVE_SAMPLE =
+  "participants.minimum must not be above participants.sample.count: no round could reach it; lower the minimum or raise the count";
+const COUNT_OR_FRACTION = 'a sample needs either count: 6 or fraction: "0.5", and not both';
 
 describe("a wrong manifest is refused with a sentence", () => {
   test.each<{ says: string; manifest: Manifest; sentence: string }>([
@@ -256,6 +284,58 @@ describe("a wrong manifest is refused with a sentence", () => {
       sentence: "metadata.name must have at most 22 lower-case letters, digits and dashes",
     },
     {
+      says: "a quorum above the sample",
+      manifest: changed(federation, { "spec.participants": { selector: {}, sample: { count: 3 }, minimum: 4 } }),
+      sentence: `spec.${MINIMUM_ABOVE_SAMPLE}`,
+    },
+    {
+      says: "a round's quorum above its sample",
+      manifest: changed(round, { "spec.participants": { sample: { count: 3 }, minimum: 4 } }),
+      sentence: `spec.${MINIMUM_ABOVE_SAMPLE}`,
+    },
+    {
+      says: "a sample of neither count nor fraction",
+      manifest: changed(federation, { "spec.participants.sample": { overselect: 1 } }),
+      sentence: `spec.participants.sample: Invalid value: ${COUNT_OR_FRACTION}`,
+    },
+    {
+      says: "a round's sample of both count and fraction",
+      manifest: changed(round, { "spec.participants.sample": { count: 3, fraction: "0.5" } }),
+      sentence: `spec.participants.sample: Invalid value: ${COUNT_OR_FRACTION}`,
+    },
+    {
+      says: "more than all",
+      manifest: changed(federation, { "spec.participants.sample": { fraction: "1.5" } }),
+      sentence: 'must be a decimal number above zero and at most one in quotes, such as "0.5"',
+    },
+    {
+      says: "more stragglers than a secure sum can do without",
+      manifest: changed(secure, { "spec.participants.sample": { count: 4, overselect: 2 } }),
+      sentence:
+        "with aggregation.privacy secure, spec.participants.sample.overselect may be at most n - t, where n = count + overselect and t = floor(2n / 3) + 1: the sum of a cohort with more members missing cannot be opened; lower overselect or raise count",
+    },
+    {
+      says: "more attempts than help",
+      manifest: changed(federation, { "spec.retries": 6 }),
+      sentence: "spec.retries in body should be less than or equal to 5",
+    },
+    {
+      says: "a pause of two months",
+      manifest: changed(federation, { "spec.rounds": { count: 1, interval: "1440h" } }),
+      sentence:
+        'spec.rounds.interval: Invalid value: "1440h": must be a duration from 0s to 720h, such as 0s, 15m or 24h',
+    },
+    {
+      says: "a history of nothing",
+      manifest: changed(federation, { "spec.rounds": { count: 1, historyLimit: 0 } }),
+      sentence: "spec.rounds.historyLimit in body should be greater than or equal to 1",
+    },
+    {
+      says: "to stop by a metric that there is not",
+      manifest: changed(federation, { "spec.rounds": { count: 1, stopWhen: { metric: "evalLoss", atMost: "1" } } }),
+      sentence: 'spec.rounds.stopWhen.metric: Unsupported value: "evalLoss": supported values: "trainLoss"',
+    },
+    {
       says: "a round of no federation",
       manifest: changed(round, { spec: {} }),
       sentence: "spec.federation: Required value",
@@ -302,25 +382,18 @@ describe("a wrong manifest is refused with a sentence", () => {
 describe("a field whose feature does not exist yet is refused, not ignored", () => {
   test.each<{ manifest: Manifest; field: string }>([
     ...[
-      "retries",
-      "suspend",
       "activeVersion",
       "evaluation",
       "differentialPrivacy",
       "training.epochs",
       "training.proximalTerm",
       "training.learningRateSchedule",
-      "participants.sample",
       "deadlines.evaluation",
       "aggregation.serverOptimizer",
       "publish.sign",
       "publish.apply",
     ].map((field) => ({ field: `spec.${field}`, manifest: changed(federation, { [`spec.${field}`]: "x" }) })),
-    ...["interval", "historyLimit"].map((field) => ({
-      field: `spec.rounds.${field}`,
-      manifest: changed(federation, { "spec.rounds": { count: 1, [field]: 1 } }),
-    })),
-    ...["cancel", "retries", "evaluation", "baseModel", "aggregation.privacy", "aggregation.rule"].map((field) => ({
+    ...["evaluation", "baseModel", "aggregation.privacy", "aggregation.rule"].map((field) => ({
       field: `spec.${field}`,
       manifest: changed(round, { [`spec.${field}`]: "x" }),
     })),
@@ -425,12 +498,20 @@ describe("what may change later", () => {
     });
   });
 
-  test("nothing of a round", async () => {
-    await apply(changed(round, { "metadata.name": "fixed" }));
-    const printed = await patch(["fr", "fixed"], { spec: { training: { steps: 1 } } });
-    expect(printed.stderr).toContain(
-      "a round's spec cannot change; create a new FederationRound with the wanted settings",
-    );
+  test("nothing of a round, but that it is cancelled", async () => {
+    const fixed =
+      "a round's spec cannot change, but for cancel from false to true; create a new FederationRound with the wanted settings";
+    await apply(changed(round, { "metadata.name": "fixed", "spec.training": { steps: 2 } }));
+    for (const spec of [{ training: { steps: 1 } }, { training: null }, { retries: 2 }, { federation: "other" }]) {
+      const printed = await patch(["fr", "fixed"], { spec: { cancel: true, ...spec } });
+      expect(printed.stderr, JSON.stringify(spec)).toContain(fixed);
+    }
+    expect(await patch(["fr", "fixed"], { spec: { cancel: false } })).toMatchObject({ ok: true });
+    expect(await patch(["fr", "fixed"], { spec: { cancel: true } })).toMatchObject({ ok: true });
+    for (const cancel of [false, null])
+      expect((await patch(["fr", "fixed"], { spec: { cancel } })).stderr, `to ${cancel}`).toContain(
+        "spec.cancel cannot be taken back: the round's trainers have been told; create a new FederationRound to run it again",
+      );
   });
 
   test("nothing of an AdapterVersion", async () => {
