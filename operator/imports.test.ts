@@ -10,6 +10,7 @@ const root = dirname(fileURLToPath(import.meta.url));
 const everyHand = [
   "aggregation",
   "api",
+  "fault-injection.ts",
   "journal",
   "kube",
   "publish",
@@ -28,16 +29,17 @@ const mayImport: Record<string, readonly string[]> = {
   aggregation: [],
   secagg: ["aggregation", "round"],
   telemetry: [],
-  kube: ["api", "telemetry"],
-  journal: ["telemetry", "threads.ts"],
-  transport: ["journal", "round", "telemetry", "threads.ts"],
-  publish: ["aggregation", "telemetry"],
-  trainer: ["api", "kube", "publish", "telemetry"],
+  kube: ["api", "fault-injection.ts", "telemetry"],
+  journal: ["fault-injection.ts", "telemetry", "threads.ts"],
+  transport: ["fault-injection.ts", "journal", "round", "telemetry", "threads.ts"],
+  publish: ["aggregation", "fault-injection.ts", "telemetry"],
+  trainer: ["api", "fault-injection.ts", "kube", "publish", "telemetry"],
   agent: everyHand,
   controllers: everyHand,
   cli: ["agent", "api", "controllers", "kube", "telemetry", "transport"],
   "main.ts": ["agent", "cli", "controllers", "telemetry"],
   "threads.ts": [],
+  "fault-injection.ts": [],
 };
 const pure = ["api", "round", "aggregation", "secagg"];
 const pureMayUse = ["zod"];

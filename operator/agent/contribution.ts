@@ -4,6 +4,7 @@
  */
 import { rename, rm } from "node:fs/promises";
 import { dirname } from "node:path";
+import { effect } from "../fault-injection.ts";
 import { leavesOfFile, merkleRoot } from "../journal/merkle.ts";
 import type { Plan } from "../round/plan.ts";
 import { syncDirectory } from "../trainer/task-body.ts";
@@ -33,6 +34,7 @@ export async function makeContribution(
   });
   const part = `${files.sealed}.part`;
   await rm(part, { force: true });
+  effect("file", "remove a sealed part");
   await sealFile(files.delta, part, {
     publicKey: Buffer.from(plan.sealing!.publicKey, "base64"),
     planHash: Buffer.from(assignment.planHash, "hex"),
@@ -40,7 +42,9 @@ export async function makeContribution(
   });
   await rename(part, files.sealed);
   await syncDirectory(dirname(files.sealed));
+  effect("file", "rename sealed.bin");
   await rm(files.delta, { force: true });
+  effect("file", "remove delta.safetensors");
   const { leaves, byteLength } = await leavesOfFile(files.sealed);
   return { byteLength, root: Buffer.from(merkleRoot(leaves)).toString("hex") };
 }

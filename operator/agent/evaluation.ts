@@ -8,6 +8,7 @@ import { randomInt } from "node:crypto";
 import { mkdir, rm } from "node:fs/promises";
 import { join } from "node:path";
 import type { Logger } from "pino";
+import { effect } from "../fault-injection.ts";
 import { startDeadline } from "../kube/deadline.ts";
 import type { Plan } from "../round/plan.ts";
 import type { PodTemplate } from "../trainer/job.ts";
@@ -119,6 +120,7 @@ export class Evaluator {
     const candidateFile = join(folder, "candidate.safetensors");
     try {
       await mkdir(folder, { recursive: true, mode: 0o700 });
+      effect("file", "make the folder of an evaluation");
       const { federation } = plan;
       // Every adapter of a federation has the plan's tensors in F32 and no other metadata, hence one length.
       const { byteLength } = plan.parent;
@@ -151,6 +153,7 @@ export class Evaluator {
         .remove(name)
         .catch((error: unknown) => this.#deps.log.warn({ err: error, job: name }, "job not removed"));
       await rm(folder, { recursive: true, force: true });
+      effect("file", "remove the folder of an evaluation");
     }
   }
 

@@ -6,6 +6,7 @@ import { chmod, rm } from "node:fs/promises";
 import { createServer, type IncomingMessage, request, type ServerResponse } from "node:http";
 import { join } from "node:path";
 import { z } from "zod";
+import { effect } from "../fault-injection.ts";
 import type { HeldOut } from "../trainer/task.ts";
 import { EvaluationFault, type EvaluationRequest } from "./evaluation.ts";
 import type { RoundResult } from "./results.ts";
@@ -49,6 +50,7 @@ export function adminSocket(dataDir: string): string {
 
 export async function serveLocal(socket: string, handlers: LocalHandlers): Promise<{ close(): Promise<void> }> {
   await rm(socket, { force: true }); // left by a process that was killed
+  effect("file", "remove admin.sock");
   const server = createServer(
     { requestTimeout: 10_000 },
     (incoming, response) => void answer(incoming, response, handlers),

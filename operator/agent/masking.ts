@@ -6,8 +6,9 @@
  */
 import { open, rename, rm } from "node:fs/promises";
 import { availableParallelism } from "node:os";
-import { dirname } from "node:path";
+import { basename, dirname } from "node:path";
 import { Worker } from "node:worker_threads";
+import { effect } from "../fault-injection.ts";
 import { leafCount, merkleRoot } from "../journal/merkle.ts";
 import { openSafetensors } from "../publish/safetensors.ts";
 import { valueCount } from "../publish/safetensors-header.ts";
@@ -79,14 +80,17 @@ export async function makeMaskedVector(options: MaskingOptions): Promise<MaskedV
     const maskingSeconds = (performance.now() - startMs) / 1000;
     // Ending threads and syncing take some 10 ms each.
     await Promise.all([file.sync(), ...threads.map((thread) => thread.end())]);
+    effect("file", `write ${basename(part)}`);
     signal?.throwIfAborted();
     await rename(part, outFile);
     await syncFolder(dirname(outFile));
+    effect("file", `rename ${basename(outFile)}`);
     return { byteLength: layout.byteLength, leaves, root: merkleRoot(leaves), maskingSeconds };
   } catch (error) {
     // Before the file goes: a thread that still runs would write it.
     await Promise.all(threads.map((thread) => thread.end()));
     await rm(part, { force: true });
+    effect("file", `remove ${basename(part)}`);
     throw error;
   } finally {
     signal?.removeEventListener("abort", stop);

@@ -7,6 +7,7 @@
 import { mkdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { Logger } from "pino";
+import { effect } from "../fault-injection.ts";
 import { openJournal } from "../journal/open.ts";
 import { KubeClient } from "../kube/client.ts";
 import type { CredentialSource } from "../kube/credentials.ts";
@@ -73,6 +74,7 @@ export async function startAgent(config: AgentConfig, parts: AgentParts): Promis
   health.addReady("start", () => (isUp ? undefined : "still starting"));
 
   await mkdir(join(dataDir, "work"), { recursive: true, mode: 0o700 });
+  effect("file", "make the work folder");
   const invitation = await readInvitation(config.invitation);
   const metrics = kubeMetrics(registry);
   const kube = new KubeClient({ credentials: parts.credentials, fieldManager: "rondo-agent", metrics: metrics.client });

@@ -7,6 +7,7 @@
 import { mkdir, rm } from "node:fs/promises";
 import { join } from "node:path";
 import type { Logger } from "pino";
+import { effect } from "../fault-injection.ts";
 import { startDeadline } from "../kube/deadline.ts";
 import type { Plan } from "../round/plan.ts";
 import type { CoordinatorMessage } from "../secagg/messages.ts";
@@ -208,6 +209,7 @@ export class Work {
     const before = this.assignment;
     const { jobs, link, podTemplate, taskUrl, tasks } = this.#deps;
     await mkdir(this.#folder, { recursive: true, mode: 0o700 });
+    effect("file", "make the folder of an assignment");
     const { digest, byteLength } = this.#plan.parent;
     const file = this.#file("parent.safetensors");
     await this.#until(before.deadlines.acceptMs, (signal) =>
@@ -268,6 +270,7 @@ export class Work {
     if (token) this.#deps.tasks.close(token);
     await this.#deps.jobs.remove(job);
     await rm(this.#folder, { recursive: true, force: true });
+    effect("file", "remove the folder of an assignment");
     await this.#record.change(({ token: _, ...current }) => ({ ...current, cleaned: true }));
   }
 

@@ -4,6 +4,7 @@
  */
 import { mkdir, readdir, rename, rm, stat } from "node:fs/promises";
 import { join } from "node:path";
+import { effect } from "../fault-injection.ts";
 import { describeFile, type OciRepository } from "../publish/oci.ts";
 import { pullAdapter } from "../publish/pull-adapter.ts";
 
@@ -24,6 +25,7 @@ export class AdapterStore {
 
   async open(): Promise<void> {
     await mkdir(this.#folder, { recursive: true, mode: 0o700 });
+    effect("file", "make the folder of adapters");
   }
 
   /** @param digest  sha256:<hex> */
@@ -48,6 +50,7 @@ export class AdapterStore {
   /** Gives a finished file its name. @returns the name */
   async keep(file: string, digest: string): Promise<string> {
     await rename(file, this.path(digest));
+    effect("file", "rename to an adapter's digest");
     return this.path(digest);
   }
 
@@ -80,6 +83,7 @@ export class AdapterStore {
       return { file: await this.keep(pulled.weightsFile, digest), byteLength: pulled.byteLength };
     } finally {
       await rm(folder, { recursive: true, force: true });
+      effect("file", "remove the folder of a pulled adapter");
     }
   }
 
@@ -90,7 +94,9 @@ export class AdapterStore {
       if (!name.endsWith(".safetensors") || names.has(name)) continue;
       const file = join(this.#folder, name);
       const { mtimeMs } = await stat(file);
-      if (nowMs - mtimeMs > YOUNG_MS) await rm(file, { force: true });
+      if (nowMs - mtimeMs <= YOUNG_MS) continue;
+      await rm(file, { force: true });
+      effect("file", "remove an adapter");
     }
   }
 }

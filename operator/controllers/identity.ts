@@ -6,6 +6,7 @@ import { randomUUID } from "node:crypto";
 import { readFile, writeFile } from "node:fs/promises";
 import { hostname } from "node:os";
 import { join } from "node:path";
+import { effect } from "../fault-injection.ts";
 
 export async function leaseIdentity(dataDir: string): Promise<string> {
   const file = join(dataDir, "instance");
@@ -14,6 +15,9 @@ export async function leaseIdentity(dataDir: string): Promise<string> {
     return undefined;
   });
   const id = known?.trim() || randomUUID();
-  if (!known) await writeFile(file, `${id}\n`, { mode: 0o600 });
+  if (!known) {
+    await writeFile(file, `${id}\n`, { mode: 0o600 });
+    effect("file", "write the volume's name");
+  }
   return `${hostname()}_${id}`;
 }

@@ -5,6 +5,7 @@
 import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import type { Logger } from "pino";
+import { effect } from "../fault-injection.ts";
 import { openJournal } from "../journal/open.ts";
 import { openSpool } from "../journal/spool.ts";
 import { WatchCache } from "../kube/cache.ts";
@@ -76,6 +77,7 @@ export async function startOperator(options: OperatorOptions): Promise<RunningOp
   };
   try {
     await mkdir(config.dataDir, { recursive: true, mode: 0o700 });
+    effect("file", "make the data folder");
     const registry = createRegistry({ version: options.version, process: "operator" });
     const health = new Health();
     const metrics = kubeMetrics(registry);

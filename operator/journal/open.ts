@@ -3,19 +3,28 @@
  * Holds: requests are answered in the order they were made; when the thread dies, everything unanswered fails and nothing hangs.
  */
 import { Worker } from "node:worker_threads";
+import { effect } from "../fault-injection.ts";
 import { threadFile } from "../threads.ts";
 import { type Journal, JournalFault, type Write } from "./journal.ts";
-import type { JournalAnswer, JournalCall, JournalReply, JournalWorkerData } from "./messages.ts";
+import type { JournalAnswer, JournalCall, JournalNotice, JournalReply, JournalWorkerData } from "./messages.ts";
+
+export interface JournalOptions {
+  /**
+   * A full disk fails nothing: whatever is asked waits for room, in its order, the opening too. Told when that begins and when it ends.
+   * close() does not wait: what is unanswered then fails with "DiskFull".
+   */
+  onFull?: (isFull: boolean) => void;
+}
 
 /**
  * Opens or creates the journal at `path` (its folder exists, on a block volume) with its `-wal` file beside it, both 0600.
  * @throws JournalFault "Corrupt" when the file is damaged or not a journal, "Failed" when another process has it open
  */
-export async function openJournal(path: string): Promise<Journal> {
-  const data: JournalWorkerData = { path };
+export async function openJournal(path: string, { onFull }: JournalOptions = {}): Promise<Journal> {
+  const data: JournalWorkerData = { path, waitsForRoom: onFull !== undefined };
   // No execArgv: options of the main thread (heap sizes, -e) are not meant for this one.
   const worker = new Worker(threadFile("journal/worker"), { workerData: data, execArgv: [] });
-  const journal = new ThreadedJournal(worker);
+  const journal = new ThreadedJournal(worker, onFull);
   await journal.opened;
   return journal;
 }
@@ -23,6 +32,12 @@ export async function openJournal(path: string): Promise<Journal> {
 interface Waiting {
   resolve(answer: JournalAnswer): void;
   reject(fault: JournalFault): void;
+}
+
+function named(write: Write): string {
+  if ("remove" in write) return `remove ${write.remove.space}/${write.remove.key}`;
+  if ("insert" in write) return `insert ${write.insert.space}/${write.insert.key}`;
+  return `put ${write.put.space}/${write.put.key}`;
 }
 
 class ThreadedJournal implements Journal {
@@ -33,10 +48,13 @@ class ThreadedJournal implements Journal {
   #ended: JournalFault | undefined;
   #closing: Promise<void> | undefined;
 
-  constructor(worker: Worker) {
+  constructor(worker: Worker, onFull: JournalOptions["onFull"]) {
     this.#worker = worker;
     this.opened = new Promise((resolve, reject) => this.#waiting.set(0, { resolve, reject }));
-    worker.on("message", (reply: JournalReply) => this.#settle(reply));
+    worker.on("message", (message: JournalReply | JournalNotice) => {
+      if ("isFull" in message) onFull?.(message.isFull);
+      else this.#settle(message);
+    });
     worker.on("error", (error) =>
       this.#end(new JournalFault("Failed", `The journal's thread failed: ${error.message}`)),
     );
@@ -53,10 +71,13 @@ class ThreadedJournal implements Journal {
 
   async commit(writes: Write[]): Promise<void> {
     await this.#ask({ do: "commit", writes });
+    effect("journal", () => writes.map(named).join(", "));
   }
 
   async increment(counter: string): Promise<number> {
-    return (await this.#ask({ do: "increment", counter })) as number;
+    const number = (await this.#ask({ do: "increment", counter })) as number;
+    effect("journal", `count ${counter}`);
+    return number;
   }
 
   close(): Promise<void> {

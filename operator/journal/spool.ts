@@ -6,7 +6,8 @@
  */
 import { constants } from "node:fs";
 import { type FileHandle, mkdir, open, readdir, rename, rm, stat, statfs } from "node:fs/promises";
-import { join } from "node:path";
+import { basename, join } from "node:path";
+import { effect } from "../fault-injection.ts";
 import { HASH_BYTES, LEAF_BYTES, leafCount, leafHash, merkleRoot, readFully } from "./merkle.ts";
 
 /** Left free for the journal itself: a full disk must stop uploads before it stops commits. */
@@ -92,8 +93,10 @@ export class Spool {
     const name = typeof root === "string" ? root : Buffer.from(root).toString("hex");
     await this.#open.get(name)?.close();
     await rm(join(this.#folder, name), { force: true });
+    effect("file", `remove spool/${name}`);
     await rm(join(this.#folder, name + PARTIAL), { force: true });
     await syncFolder(this.#folder);
+    effect("file", `remove spool/${name}${PARTIAL}`);
   }
 
   async #begin(manifest: SpoolManifest): Promise<SpoolUpload> {
@@ -109,6 +112,7 @@ export class Spool {
       const held = await verifiedLength(file, manifest);
       await file.truncate(held);
       await file.datasync();
+      effect("file", `open spool/${root}${PARTIAL}`);
       await this.#reserve(manifest.byteLength - held);
       const upload = new SpoolUpload({ path, file, manifest, held, closed: () => this.#forget(root, upload) });
       this.#open.set(root, upload);
@@ -190,6 +194,7 @@ export class SpoolUpload {
       const file = this.#take();
       if (!file) return;
       await file.datasync().finally(() => file.close());
+      effect("file", "close a spooled part");
     });
   }
 
@@ -210,6 +215,7 @@ export class SpoolUpload {
       if (error.code !== "ENOSPC") throw error;
       throw new SpoolFault("DiskFull", "The operator's volume is full");
     });
+    effect("file", "write a spooled leaf");
     this.#parts.held = held + length;
   }
 
@@ -220,8 +226,10 @@ export class SpoolUpload {
     }
     if (!file) return path;
     await file.sync();
+    effect("file", `sync spool/${basename(path)}${PARTIAL}`);
     await rename(path + PARTIAL, path);
     await syncFolder(join(path, ".."));
+    effect("file", `rename spool/${basename(path)}`);
     await this.#take()?.close();
     return path;
   }

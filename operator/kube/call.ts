@@ -3,6 +3,7 @@
  * Does not: know kinds or verbs (client.ts).
  */
 import { setTimeout as sleep } from "node:timers/promises";
+import { effect } from "../fault-injection.ts";
 import { type Connection, readBody } from "./connection.ts";
 import { type Deadline, startDeadline } from "./deadline.ts";
 import { faultOfAnswer, KubeFault } from "./faults.ts";
@@ -91,7 +92,10 @@ export class Caller {
       const status = answer.statusCode ?? 0;
       code = String(status);
       const body = await readBody(answer);
-      if (status >= 200 && status < 300) return body;
+      if (status >= 200 && status < 300) {
+        if (call.method !== "GET") effect("api", call.what);
+        return body;
+      }
       const retryAfter = answer.headers["retry-after"];
       throw faultOfAnswer(call.what, status, body, { retryAfter, secret: call.isSecret ?? false });
     } finally {

@@ -7,7 +7,9 @@
 import { createHash } from "node:crypto";
 import { createReadStream, createWriteStream } from "node:fs";
 import { open, rename, rm } from "node:fs/promises";
+import { basename } from "node:path";
 import { pipeline } from "node:stream/promises";
+import { effect } from "../fault-injection.ts";
 import { BoundedHash } from "./bounded-hash.ts";
 import { ChunkedUpload, locationOf, withDigest } from "./chunked-upload.ts";
 import type { Credentials } from "./credentials.ts";
@@ -167,9 +169,12 @@ export class OciRepository {
           );
         }
       });
+      effect("file", `write ${basename(partial)}`);
       await rename(partial, file);
+      effect("file", `rename ${basename(file)}`);
     } catch (error) {
       await rm(partial, { force: true });
+      effect("file", `remove ${basename(partial)}`);
       throw error;
     }
   }

@@ -6,6 +6,7 @@
  */
 import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
+import { effect } from "../fault-injection.ts";
 import { CONFIG_FILE, parseManifest, WEIGHTS_FILE } from "./adapter-manifest.ts";
 import { PublishFault } from "./fault.ts";
 import { type Descriptor, describeFile, type OciRepository } from "./oci.ts";
@@ -45,6 +46,7 @@ export async function pullAdapter(
       throw new PublishFault("TooLarge", `${file} of ${repository.name} has ${size} bytes; at most ${limit} are read`);
   }
   await mkdir(folder, { recursive: true });
+  effect("file", "make the folder of a pulled adapter");
   const weightsFile = join(folder, WEIGHTS_FILE);
   const configFile = join(folder, CONFIG_FILE);
   await pullOnce(repository, weights, weightsFile);

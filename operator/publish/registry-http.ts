@@ -8,6 +8,7 @@ import type { IncomingHttpHeaders } from "node:http";
 import type { Readable } from "node:stream";
 import { setTimeout as sleep } from "node:timers/promises";
 import { type Dispatcher, request } from "undici";
+import { effect } from "../fault-injection.ts";
 import type { Credentials } from "./credentials.ts";
 import { PublishFault } from "./fault.ts";
 import { TokenService } from "./registry-token.ts";
@@ -103,6 +104,7 @@ export class RegistryHttp {
     }
     if (call.accept.includes(answer.status)) {
       if (call.method !== "GET") await discard(answer);
+      if (call.action === "push" && call.method !== "GET" && call.method !== "HEAD") effect("push", () => named(call));
       return answer;
     }
     await discard(answer);
@@ -227,6 +229,10 @@ export class RegistryHttp {
       status,
     );
   }
+}
+
+function named({ method, path, url }: Call): string {
+  return `${method} ${path ?? (url?.searchParams.has("digest") ? "upload, its end" : "upload")}`;
 }
 
 function one(headers: IncomingHttpHeaders, name: string): string | undefined {

@@ -5,6 +5,8 @@
  */
 import { createHash } from "node:crypto";
 import { type FileHandle, open, rename, rm } from "node:fs/promises";
+import { basename } from "node:path";
+import { effect } from "../fault-injection.ts";
 import { widen } from "./float.ts";
 import {
   BYTES_PER_VALUE,
@@ -104,6 +106,7 @@ export async function writeSafetensors(
   const partial = `${path}.partial`;
   const byteLength = await writeTensors(partial, { tensors, metadata, valuesOf, seen: (bytes) => hash.update(bytes) });
   await rename(partial, path);
+  effect("file", `rename ${basename(path)}`);
   return { byteLength, sha256: hash.digest("hex") };
 }
 
@@ -120,6 +123,7 @@ export async function writeScratchSafetensors(
   const partial = `${path}.partial`;
   const byteLength = await writeTensors(partial, { tensors, metadata, valuesOf });
   await rename(partial, path);
+  effect("file", `rename ${basename(path)}`);
   return { byteLength };
 }
 
@@ -154,8 +158,10 @@ async function writeTensors(path: string, { tensors, metadata, valuesOf, seen }:
       if (written !== tensor.end - tensor.begin) throw new RangeError(`wrong number of values for ${tensor.name}`);
     }
     if (seen) await file.sync();
+    effect("file", `write ${basename(path)}`);
   } catch (error) {
     await rm(path, { force: true });
+    effect("file", `remove ${basename(path)}`);
     throw error;
   }
   return header.byteLength;

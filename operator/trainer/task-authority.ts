@@ -6,8 +6,9 @@
  * Does not: say who may ask (task-server.ts does, by token), nor make certificates (task-certificates.ts).
  */
 import { mkdir, open, readFile, rename } from "node:fs/promises";
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import { z } from "zod";
+import { effect } from "../fault-injection.ts";
 import type { Certified } from "./task-certificates.ts";
 
 const DAY_MS = 24 * 3_600_000;
@@ -26,6 +27,7 @@ export interface TaskAuthority {
 
 export async function openTaskAuthority(directory: string, nowMs: number): Promise<TaskAuthority> {
   await mkdir(directory, { recursive: true, mode: 0o700 });
+  effect("file", "make the folder of the task server");
   const file = join(directory, "authority.json");
   const authority = (await read(file, certifiedSchema)) ?? (await makeAndKeep(file, nowMs));
   return { caPem: authority.certPem, issue: (hosts, now) => issue(directory, authority, hosts, now) };
@@ -69,5 +71,7 @@ async function keep(file: string, value: object): Promise<void> {
   await part.writeFile(JSON.stringify(value));
   await part.sync();
   await part.close();
+  effect("file", `write ${basename(file)}.part`);
   await rename(`${file}.part`, file);
+  effect("file", `rename ${basename(file)}`);
 }

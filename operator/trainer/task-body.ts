@@ -5,8 +5,9 @@
 import { createHash } from "node:crypto";
 import { open, rename, rm } from "node:fs/promises";
 import type { IncomingMessage } from "node:http";
-import { dirname } from "node:path";
+import { basename, dirname } from "node:path";
 import type { z } from "zod";
+import { effect } from "../fault-injection.ts";
 
 /** Answered to the trainer with this status and sentence. */
 export class TaskFault extends Error {
@@ -88,14 +89,17 @@ export async function receiveFile(
       throw new TaskFault(400, "the body broke off before its end");
     }
     await handle.sync();
+    effect("file", `write ${basename(part)}`);
   } catch (error) {
     await handle.close();
     await rm(part, { force: true });
+    effect("file", `remove ${basename(part)}`);
     throw error;
   }
   await handle.close();
   await rename(part, file);
   await syncDirectory(dirname(file));
+  effect("file", `rename ${basename(file)}`);
   return { sha256: hash.digest("hex"), byteLength };
 }
 

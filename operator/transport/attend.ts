@@ -9,7 +9,7 @@ import { authenticate, type Speaker } from "./authenticate.ts";
 import { bodyHash, openMessage, openSigned } from "./envelope.ts";
 import { TransportFault } from "./faults.ts";
 import { type AgentMessage, Attending, type OperatorMessage, type Signed } from "./generated/rondo.v1.ts";
-import { Inbox } from "./inbox.ts";
+import { hasLeft, Inbox } from "./inbox.ts";
 import { MOST_ATTENDING_BYTES, MOST_SENTENCE_CHARACTERS, OPENING_MS } from "./limits.ts";
 import { decodeReport, isReportKind, mostBytesOf } from "./reports.ts";
 import type { CoordinationParts } from "./server.ts";
@@ -23,7 +23,11 @@ export async function serveAttend(call: AttendCall, parts: CoordinationParts): P
   const { now, realm, coordinator, sessions } = parts;
   const challenge = randomBytes(32);
   const speaker = authenticate(call, { coordinator, realm, nowMs: now() });
-  call.write({ sentAtMs: now(), message: { $case: "challenge", value: challenge } });
+  const outlet = {
+    write: (message: OperatorMessage) => void call.write(message, hasLeft(message)),
+    unread: () => call.writableLength,
+  };
+  outlet.write({ sentAtMs: now(), message: { $case: "challenge", value: challenge } });
 
   const first = await inbox.next(OPENING_MS);
   if (!first) return;
@@ -31,7 +35,6 @@ export async function serveAttend(call: AttendCall, parts: CoordinationParts): P
   // Asked again: the Participant may have been suspended while the challenge was under way.
   authenticate(call, { coordinator, realm, nowMs: now() });
 
-  const outlet = { write: (message: OperatorMessage) => call.write(message), unread: () => call.writableLength };
   const session = new AttendSession(attending, { outlet, planKey: parts.planKey, now });
   session.onEnd((fault) => inbox.fail(fault));
   const expiry = atExpiry(speaker.notAfterMs - now(), () =>

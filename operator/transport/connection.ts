@@ -21,7 +21,7 @@ import {
   type Signed,
 } from "./generated/rondo.v1.ts";
 import { publicKeyFromRaw } from "./identity.ts";
-import { Inbox } from "./inbox.ts";
+import { hasLeft, Inbox } from "./inbox.ts";
 import type { Invitation } from "./invitation.ts";
 import { MOST_MESSAGE_BYTES, MOST_REPORT_BYTES, OPENING_MS } from "./limits.ts";
 import { checkWork } from "./reports.ts";
@@ -81,7 +81,7 @@ export class Connection {
       const challenge = await expectMessage(inbox, "challenge");
       const attending = { challenge, participant: invitation.participant, ...(await introduce()) };
       const signed = seal("attend", Attending.encode(attending).finish(), identity);
-      call.write({ signed });
+      call.write({ signed }, hasLeft({ signed }));
       const { bodySha256 } = await expectMessage(inbox, "acknowledgement");
       if (!Buffer.from(bodySha256).equals(bodyHash(signed.body))) {
         throw new TransportFault("MessageInvalid", "The operator acknowledged what was not said");
@@ -106,7 +106,7 @@ export class Connection {
   }
 
   send(signed: Signed): void {
-    if (!this.#ended.signal.aborted) this.#call.write({ signed });
+    if (!this.#ended.signal.aborted) this.#call.write({ signed }, hasLeft({ signed }));
   }
 
   /** Hands on what arrives until the connection ends; resolves only by end(). @throws TransportFault why the other side ended it */

@@ -2,8 +2,11 @@
  * The agent's TLS credential: its certificate and key, kept by a store that the agent supplies.
  * Holds: times are by the agent's own clock, counted from the moment of receipt, so that a wrong clock shortens or lengthens nothing.
  */
+
 import { chmod, open, readFile, rename } from "node:fs/promises";
+import { basename } from "node:path";
 import { z } from "zod";
+import { effect } from "../fault-injection.ts";
 
 export const credentialSchema = z.strictObject({
   certificatePem: z.string(),
@@ -39,11 +42,13 @@ export function fileCredentialStore(path: string): CredentialStore {
       try {
         await file.writeFile(JSON.stringify(credential));
         await file.sync();
+        effect("file", `write ${basename(path)}.new`);
       } finally {
         await file.close();
       }
       await chmod(`${path}.new`, 0o600);
       await rename(`${path}.new`, path);
+      effect("file", `rename ${basename(path)}`);
     },
   };
 }

@@ -5,7 +5,8 @@
 import { createHash, type Hash } from "node:crypto";
 import { constants } from "node:fs";
 import { type FileHandle, open, rename, rm } from "node:fs/promises";
-import { dirname } from "node:path";
+import { basename, dirname } from "node:path";
+import { effect } from "../fault-injection.ts";
 import { LEAF_BYTES, readFully } from "../journal/merkle.ts";
 import type { Connection, ConnectionParts } from "./connection.ts";
 import { seal } from "./envelope.ts";
@@ -48,16 +49,19 @@ export async function downloadOnce(
     await receive(connection, parts, { ...download, file, ...held });
     if (!held.hash.digest().equals(download.digest)) {
       await rm(partial, { force: true });
+      effect("file", `remove ${basename(partial)}`);
       throw new TransportFault("DigestDiffers", "The downloaded adapter does not have the digest that the plan names");
     }
     await file.truncate(download.expectedBytes);
     await file.sync();
+    effect("file", `write ${basename(partial)}`);
   } finally {
     await file.close();
   }
   await rename(partial, download.destination);
   const folder = await open(dirname(download.destination), "r");
   await folder.sync().finally(() => folder.close());
+  effect("file", `rename ${basename(download.destination)}`);
 }
 
 async function receive(

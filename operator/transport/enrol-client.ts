@@ -3,6 +3,7 @@
  */
 import { type KeyObject, X509Certificate } from "node:crypto";
 import { Metadata } from "@grpc/grpc-js";
+import { effect } from "../fault-injection.ts";
 import { enrolmentChannel } from "./channel.ts";
 import type { Credential } from "./credential.ts";
 import { seal } from "./envelope.ts";
@@ -58,6 +59,7 @@ async function certified(
     const reply = await new Promise<CertificateReply>((resolve, reject) => {
       ask(client, csr, (error, answer) => (answer ? resolve(answer) : reject(error)));
     });
+    effect("grpc", "ask for a certificate");
     return credentialFrom(reply, privateKeyPem, now());
   } catch (error) {
     throw fromServiceError(error, invitation.enrolmentEndpoint);

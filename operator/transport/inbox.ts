@@ -3,6 +3,7 @@
  * Holds: what was not asked for is not read, up to one message ahead, so that a slow reader slows the sender down (protocol.md "Back-pressure").
  */
 import type { Readable, Writable } from "node:stream";
+import { effect } from "../fault-injection.ts";
 import { TransportFault } from "./faults.ts";
 
 export class Inbox<T> {
@@ -75,7 +76,10 @@ export function writeMessage(stream: Writable, message: unknown, mostMs: number)
       clearTimeout(timer);
       for (const event of ENDS) stream.off(event, ended);
       if (error) reject(error);
-      else resolve();
+      else {
+        hasLeft(message)();
+        resolve();
+      }
     };
     const ended = (error?: unknown) =>
       settle(error instanceof Error ? error : new TransportFault("Unavailable", "The connection ended"));
@@ -90,6 +94,24 @@ export function writeMessage(stream: Writable, message: unknown, mostMs: number)
     }
     stream.write(message, (error) => settle(error ?? undefined));
   });
+}
+
+/** What a write that nobody waits for calls when its message is on the way. */
+export function hasLeft(message: unknown): (error?: Error | null) => void {
+  return (error) => {
+    if (!error) effect("grpc", () => `send ${nameOf(message as Partial<AnyMessage>)}`);
+  };
+}
+
+interface AnyMessage {
+  signed: { kind: string };
+  message: { $case: string; value: { step?: { $case?: string } } };
+}
+
+function nameOf({ signed, message }: Partial<AnyMessage>): string {
+  if (signed) return signed.kind;
+  const within = message?.value?.step?.$case;
+  return within ? `${message.$case} ${within}` : (message?.$case ?? "piece");
 }
 
 const ENDS = ["error", "close", "cancelled"];

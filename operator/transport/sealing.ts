@@ -5,8 +5,11 @@
  * extended, reordered, or another round's or participant's, does not open. One record is in memory at a time.
  * Does not: hide anything from the operator. It is never to be called secure aggregation.
  */
+
 import { type FileHandle, open } from "node:fs/promises";
+import { basename } from "node:path";
 import { Aes256Gcm, CipherSuite, DhkemX25519HkdfSha256, HkdfSha256 } from "@hpke/core";
+import { effect } from "../fault-injection.ts";
 import { readFully } from "../journal/merkle.ts";
 
 export const ENC_BYTES = 32;
@@ -76,6 +79,7 @@ export async function sealFile(
         await output.writeFile(new Uint8Array(await context.seal(record.bytes, aadOf(record.isLast))));
       }
       await output.sync();
+      effect("file", `write ${basename(destination)}`);
     } finally {
       await output.close();
     }

@@ -7,6 +7,7 @@ import { randomInt } from "node:crypto";
 import { rm } from "node:fs/promises";
 import { z } from "zod";
 import type { Federation } from "../../api/federation.ts";
+import { effect } from "../../fault-injection.ts";
 import { isKubeFault } from "../../kube/faults.ts";
 import { controllerReference } from "../../kube/objects.ts";
 import { CORE_EVENTS, JOBS, type Job, PODS, SERVICES } from "../../kube/resources.ts";
@@ -100,6 +101,7 @@ export class InitialiseJobs {
     this.#opened.delete(token);
     this.#created.delete(token);
     await rm(this.#output(uid), { force: true });
+    effect("file", "remove the output of an initialise Job");
     await this.#context.journal.commit([{ remove: { space: SPACE, key: uid } }]);
   }
 

@@ -8,6 +8,7 @@ import { dirname } from "node:path";
 import { countNonFinite } from "../../aggregation/finite.ts";
 import { adapterVersionName } from "../../api/adapter-version.ts";
 import type { Federation } from "../../api/federation.ts";
+import { effect } from "../../fault-injection.ts";
 import { PublishFault } from "../../publish/fault.ts";
 import { formatAdapterConfig, PeftFault, tensorTable } from "../../publish/peft.ts";
 import { pushAdapter } from "../../publish/push-adapter.ts";
@@ -57,6 +58,7 @@ export async function initialise(
     await jobs.forget(federation);
     // Pulled into a folder of its own, which a failed push keeps for the next try.
     if (!source) await rm(dirname(file), { recursive: true, force: true });
+    effect("file", "remove what version 0 was pulled into");
   });
   const message = result?.kind === "failed" && result.error instanceof Error ? result.error.message : undefined;
   return { state: { kind: "making", ...(message && { message }) } };
@@ -112,6 +114,7 @@ async function publishInitial(context: Context, federation: Federation, source: 
     context.versions.activated(name, active);
   } finally {
     await rm(scratch, { force: true });
+    effect("file", "remove the copy of version 0");
   }
 }
 
