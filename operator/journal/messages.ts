@@ -5,6 +5,8 @@ import type { JournalFault, Write } from "./journal.ts";
 
 export interface JournalWorkerData {
   path: string;
+  /** What finds the disk full waits for room, and so does everything behind it; else it fails with "DiskFull". */
+  waitsForRoom: boolean;
 }
 
 export type JournalRequest = { id: number } & (
@@ -31,3 +33,8 @@ export interface FaultData {
 
 /** The first reply of a worker has id 0 and says whether the file could be opened. */
 export type JournalReply = { id: number; answer: JournalAnswer } | { id: number; fault: FaultData };
+
+/** Between the replies of a worker that waits for room: it has begun to wait, or is at work again. */
+export interface JournalNotice {
+  isFull: boolean;
+}

@@ -49,11 +49,21 @@ export class JournalStore {
       work();
       if (this.#aborted) return this.#aborted;
       this.#database.exec("COMMIT");
-      if (this.#erased) this.#database.exec("PRAGMA wal_checkpoint(TRUNCATE)");
-      this.#erased = false;
       return undefined;
     } catch (error) {
       if (this.#database.isTransaction) this.#database.exec("ROLLBACK");
+      return this.faultOf(error);
+    }
+  }
+
+  /** Overwrites in the log what earlier transactions removed; to be called before their removals are answered. */
+  erase(): FaultData | undefined {
+    if (!this.#erased) return undefined;
+    try {
+      this.#database.exec("PRAGMA wal_checkpoint(TRUNCATE)");
+      this.#erased = false;
+      return undefined;
+    } catch (error) {
       return this.faultOf(error);
     }
   }
@@ -97,8 +107,14 @@ export class JournalStore {
   }
 
   close(): void {
-    this.#database.exec("PRAGMA wal_checkpoint(TRUNCATE)");
-    this.#database.close();
+    try {
+      this.#database.exec("PRAGMA wal_checkpoint(TRUNCATE)");
+    } catch (error) {
+      // On a full disk the log stays as it is: the next opening takes it in.
+      if (this.faultOf(error).code !== "DiskFull") throw error;
+    } finally {
+      this.#database.close();
+    }
   }
 
   faultOf(error: unknown): FaultData {
