@@ -101,6 +101,7 @@ function works(record: RoundRecord, w: World, what: string): World {
       ...w,
       plan: {
         kind: "made",
+        attempt: 1,
         number: 1,
         hash: "ab",
         parentVersion: 0,

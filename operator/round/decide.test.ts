@@ -10,6 +10,7 @@ const published = { kind: "published", version: 1, digest: "sha256:dd", referenc
 const failedPush = { kind: "failed", problem: "connection refused", unreachable: true, atMs: T0, tries: 3 } as const;
 const made = {
   kind: "made",
+  attempt: 1,
   number: 7,
   hash: "ab",
   parentVersion: 6,

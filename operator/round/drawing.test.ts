@@ -98,6 +98,7 @@ describe("a draw of cohorts", () => {
     const roster = SEVEN.slice(1);
     const plan: PlanResult = {
       kind: "made",
+      attempt: 1,
       number: 9,
       hash: "ab",
       parentVersion: 0,

@@ -19,8 +19,18 @@ const extendedResource = /^[a-z0-9.-]+\/[A-Za-z0-9._-]+$/;
 /** Milliseconds since 1970-01-01T00:00:00Z by the operator's clock. */
 const instant = count;
 
+export const sampleSchema = z.strictObject({
+  seed: key32,
+  /** How many contributions the round wants. */
+  count: z.int().min(1).max(256),
+  /** How many more are invited, so that nobody has to wait for stragglers. */
+  overselect: z.int().min(0).max(255),
+  /** Ascending by the bytes of their names, each once. */
+  candidates: z.array(participantName).min(1).max(1024),
+});
+
 export const planSchema = z.strictObject({
-  schema: z.literal(2),
+  schema: z.literal(3),
   /** `<trust domain>/<namespace>/<Federation name>` */
   federation: text(400).regex(
     /^[a-z0-9._-]+(\/[a-z0-9]([-a-z0-9.]*[a-z0-9])?){2}$/,
@@ -36,6 +46,8 @@ export const planSchema = z.strictObject({
     .array(z.strictObject({ participant: participantName, identity: key32 }))
     .min(1)
     .max(256),
+  /** Of whom the roster was drawn, and how (sampling.ts); absent: everybody who could be invited is on it. */
+  sample: sampleSchema.optional(),
   /** Contributions without which the round fails. */
   minimum: z.int().min(1).max(256),
   baseModel: z.strictObject({ name: text(256), revision: text(128), digest: sha256 }),
@@ -148,4 +160,5 @@ export const planSchema = z.strictObject({
 
 export type Plan = z.infer<typeof planSchema>;
 export type PlanTensor = Plan["tensors"][number];
+export type PlanSample = NonNullable<Plan["sample"]>;
 export type SecurePlan = NonNullable<Plan["secure"]>;

@@ -33,6 +33,7 @@ function begin(record: RoundRecord, plan: Made, nowMs: number): Decision {
       hash: plan.hash,
       parentVersion: plan.parentVersion,
       minimum: plan.minimum,
+      ...(plan.enough !== undefined && { enough: plan.enough }),
       uploadLimitBytes: plan.uploadLimitBytes,
       parentByteLength: plan.parentByteLength,
     },

@@ -11,6 +11,7 @@ import {
   ROUND_PHASES,
   type RoundPhase,
 } from "../api/federation-round.ts";
+import { sampleSchema } from "./plan.ts";
 
 const phaseSchema = z.enum(ROUND_PHASES);
 
@@ -116,6 +117,21 @@ const drawSchema = z.strictObject({
 });
 export type Draw = z.infer<typeof drawSchema>;
 
+const nextSchema = z.strictObject({
+  /** Of the cohorts of the attempt before, without who is out; ascending like there. */
+  cohorts: z.array(names).min(1).max(64),
+  deadlines: z.discriminatedUnion("kind", [
+    /** Nobody has shared: whoever trains has the time that it had. */
+    z.strictObject({ kind: z.literal("kept"), acceptMs: instant, trainingMs: instant }),
+    /** Nobody trains any more: so long from the making of the plan, for accepting it and sending keys. */
+    z.strictObject({ kind: z.literal("anew"), withinMs: z.int().min(0) }),
+  ]),
+});
+export type NextAttempt = z.infer<typeof nextSchema>;
+
+const metricsSchema = z.strictObject({ trainLoss: z.number(), tokens: z.int().min(0) });
+export type RoundMetrics = z.infer<typeof metricsSchema>;
+
 export const recordSchema = z.strictObject({
   schema: z.literal(1),
   name: z.string(),
@@ -123,17 +139,29 @@ export const recordSchema = z.strictObject({
   federation: z.string(),
   /** Rising per federation, never reused; given when the plan is made. */
   number: z.int().min(1).optional(),
-  attempt: z.literal(1),
+  /** From 1; a later one has the same number, parent and split, and fewer members. */
+  attempt: z.int().min(1).max(1000),
+  /** What made attempts: failures count against the plan's `retries`, removals before anybody shared do not. */
+  attempts: z.strictObject({ failed: z.int().min(0), removals: z.int().min(0) }).optional(),
+  /** While a later attempt is planned: whom its plan keeps, and until when. */
+  next: nextSchema.optional(),
   phase: phaseSchema,
   phaseTimes: z.array(z.strictObject({ phase: phaseSchema, atMs: instant })).min(1),
   /** What a Pending round waits for, and since when this has been the reason. */
   waiting: z.strictObject({ for: z.string(), message: z.string(), sinceMs: instant }).optional(),
+  /** While the next attempt is planned, still the one before: its parent may be fetched, its trainers go on. */
   plan: z
     .strictObject({
       /** Hex. */
       hash: z.string(),
       parentVersion: z.int().min(0),
       minimum: z.int().min(1),
+      /** So many contributions are all that the round wants: nobody waits for more. Absent: everybody's. */
+      enough: z.int().min(1).optional(),
+      /** How many attempts may follow failed ones. */
+      retries: z.int().min(0).optional(),
+      /** How long a plan may take to be accepted. */
+      acceptMs: z.int().min(0).optional(),
       /** Largest file that a participant may upload. */
       uploadLimitBytes: z.int().min(1),
       parentByteLength: z.int().min(1),
@@ -155,12 +183,21 @@ export const recordSchema = z.strictObject({
   participants: z.array(participantSchema).max(256),
   /** With `privacy: secure`, from the plan on. */
   secure: secureSchema.optional(),
+  /** Who was drawn, until there is a plan: a draw of cohorts must not draw members anew. */
+  sample: sampleSchema.optional(),
   /** With more participants than a cohort takes, until there is a plan. */
   draw: drawSchema.optional(),
   contributions: z.array(contributionSchema).max(256),
   /** Of all contributors, in the order of their names; the sum that it was made of is gone. */
   candidate: z
-    .strictObject({ digest: z.string(), file: z.string(), byteLength: z.int().min(1), contributors: z.int().min(1) })
+    .strictObject({
+      digest: z.string(),
+      file: z.string(),
+      byteLength: z.int().min(1),
+      contributors: z.int().min(1),
+      /** Means over all contributors, of whom there are at least three. */
+      metrics: metricsSchema.optional(),
+    })
     .optional(),
   /** The registry holds all of it: from here on the round can only succeed. */
   published: z.strictObject({ version: z.int().min(1), digest: z.string(), reference: z.string() }).optional(),

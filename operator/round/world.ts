@@ -2,7 +2,8 @@
  * What decide() is told about everything outside the record, and what it may ask for.
  * All of it is data: a decision can be printed, compared and replayed.
  */
-import type { Contribution, RoundRecord } from "./record.ts";
+import type { PlanSample } from "./plan.ts";
+import type { Contribution, RoundMetrics, RoundRecord } from "./record.ts";
 
 /** A Participant that the federation's selector matches. */
 export interface Candidate {
@@ -23,6 +24,8 @@ export interface Terms {
   acceptMs: number;
   trainingMs: number;
   aggregationMs: number;
+  /** Attempts that may follow failed ones. */
+  retries: number;
 }
 
 export type FederationView =
@@ -32,6 +35,8 @@ export type FederationView =
       kind: "known";
       terms: Terms;
       candidates: Candidate[];
+      /** Starts nothing; what runs goes on. */
+      suspended: boolean;
       /** Version 0 is published (or a later one); else why not yet, or why never. */
       adapter: { kind: "ready" } | { kind: "making" } | { kind: "failed"; problem: string };
     };
@@ -39,6 +44,8 @@ export type FederationView =
 export type PlanResult =
   | {
       kind: "made";
+      /** So that the plan of the attempt before is not taken for that of the next. */
+      attempt: number;
       number: number;
       hash: string;
       parentVersion: number;
@@ -46,14 +53,17 @@ export type PlanResult =
       uploadLimitBytes: number;
       roster: string[];
       minimum: number;
+      /** With a sample: its count. */
+      enough?: number;
       aggregationMs: number;
       deadlines: NonNullable<RoundRecord["deadlines"]>;
       /** With `privacy: secure`. */
       secure?: { byteLength: number; cohorts: Array<{ members: string[]; threshold: number }> };
     }
   /** There are more participants than a cohort takes: who is where is drawn first. */
-  | { kind: "draw"; number: number; cohortSize: number; members: string[] }
-  | { kind: "failed"; problem: string; retry: boolean };
+  | { kind: "draw"; number: number; cohortSize: number; members: string[]; sample?: PlanSample }
+  /** `code`: the settings can never give a plan; absent: PlanFailed. */
+  | { kind: "failed"; problem: string; retry: boolean; code?: "InvalidSettings" };
 
 /** A contribution that could be opened is in the sum; one that could not names its fault. */
 export interface SumView {
@@ -78,11 +88,20 @@ export type PublishResult =
   | { kind: "published"; version: number; digest: string; reference: string }
   | { kind: "failed"; problem: string; unreachable: boolean; atMs: number; tries: number };
 
+export type CandidateResult =
+  | { kind: "made"; digest: string; file: string; byteLength: number; metrics?: RoundMetrics }
+  /** `retry`: for want of room, which may come. */
+  | { kind: "failed"; problem: string; retry?: boolean };
+
 /** The results are those of this process; a restart starts from none and does the work again. */
 export interface World {
   nowMs: number;
   /** The object carries a deletionTimestamp. */
   deleting: boolean;
+  /** spec.cancel */
+  cancelled: boolean;
+  /** The operator's volume has no room: no plan, no upload. Absent: it has. */
+  storage?: { problem: string };
   federation: FederationView;
   /** An unfinished round of the same federation that goes first. */
   earlier?: string;
@@ -91,7 +110,7 @@ export interface World {
   revoked: ReadonlySet<string>;
   plan?: PlanResult;
   sum: SumView;
-  candidate?: { kind: "made"; digest: string; file: string; byteLength: number } | { kind: "failed"; problem: string };
+  candidate?: CandidateResult;
   publish?: PublishResult;
   /** A push is under way; it is aborted at the deadline and then says how it ended. */
   publishing: boolean;
@@ -102,7 +121,10 @@ export interface World {
 }
 
 export type Action =
+  /** Of the record's attempt: a later one keeps `record.next` of the plan before, and everything else that is in it. */
   | { do: "plan" }
+  /** Spool files, answers, machines and the sum of this attempt; its plan stays. Done before anything of a later one. */
+  | { do: "dropAttempt"; attempt: number }
   /** To each of these that has a session which was not sent it yet. */
   | { do: "sendPlan"; participants: string[] }
   | { do: "cancel"; participants: string[]; reason: string; message: string }

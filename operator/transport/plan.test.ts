@@ -8,7 +8,7 @@ import { openPlan, parsePlan, planHashOf, signPlan } from "./plan.ts";
 const digest = `sha256:${"0".repeat(64)}`;
 const identity = Buffer.from(rawPublicKey(generateIdentity().publicKey)).toString("base64");
 const plan: Plan = {
-  schema: 2,
+  schema: 3,
   federation: "demo.rondo.dev/rondo/notes",
   round: 7,
   roundName: "notes-r7",

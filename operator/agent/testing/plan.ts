@@ -24,7 +24,7 @@ export interface PlanParts {
 
 export function makePlan(parts: PlanParts, change: Partial<Plan> = {}): Plan {
   return {
-    schema: 2,
+    schema: 3,
     federation: "example.org/fl/clinic-notes",
     round: 1,
     roundName: "clinic-notes-r1",

@@ -29,6 +29,7 @@ export function observe(context: Context, workplace: Workplace, record: RoundRec
   const refusal = refusalOf(activation);
   return {
     nowMs: context.now(),
+    cancelled: round?.spec.cancel === true,
     deleting: round?.metadata.uid !== record.uid || round.metadata.deletionTimestamp !== undefined,
     federation: federationView(context, record),
     ...(earlier !== undefined && { earlier }),
@@ -52,6 +53,7 @@ function federationView(context: Context, record: RoundRecord): FederationView {
   const settings = effectiveSettings(federation.object.spec, round?.spec ?? {});
   return {
     kind: "known",
+    suspended: federation.object.spec.suspend,
     terms: termsOf(settings),
     candidates: candidatesOf(settings.participants.selector, context.objects.participants(), (name, identity) =>
       context.leftOut.has(record.federation, name, identity),

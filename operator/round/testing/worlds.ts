@@ -4,15 +4,17 @@ import { newRecord, type RoundParticipant, type RoundRecord } from "../record.ts
 import type { Terms, World } from "../world.ts";
 
 export const T0 = 1_800_000_000_000;
-export const TERMS: Terms = { minimum: 2, acceptMs: 60_000, trainingMs: 600_000, aggregationMs: 120_000 };
+export const TERMS: Terms = { minimum: 2, acceptMs: 60_000, trainingMs: 600_000, aggregationMs: 120_000, retries: 1 };
 export const NAMES = ["ann", "ben", "cy"];
 
 export function world(over: Partial<World> = {}): World {
   return {
     nowMs: T0,
     deleting: false,
+    cancelled: false,
     federation: {
       kind: "known",
+      suspended: false,
       terms: TERMS,
       candidates: NAMES.map((name) => ({ name, enrolled: true, suspended: false })),
       adapter: { kind: "ready" },

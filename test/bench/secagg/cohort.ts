@@ -41,7 +41,7 @@ export const CLIP = 6e-3;
 export function planOf(ring: Ring, members: number): Plan {
   const names = Array.from({ length: members }, (_, i) => `site-${String(i + 1).padStart(3, "0")}`);
   return {
-    schema: 2,
+    schema: 3,
     federation: "example.org/rondo/benchmark",
     round: 1,
     attempt: 1,

@@ -87,6 +87,7 @@ export function termsOf(settings: EffectiveSettings): Terms {
     acceptMs: Math.min(accept, training),
     trainingMs: training,
     aggregationMs: aggregation,
+    retries: settings.retries,
   };
 }
 
@@ -104,7 +105,7 @@ function planOf(settings: EffectiveSettings, parent: ActiveVersion) {
   const { rank, alpha, targetModules } = adapter;
   const { privacy, rule, lora, weighting, exampleCap, clipNorm } = settings.aggregation;
   return {
-    schema: 2,
+    schema: 3,
     attempt: 1,
     purpose: "delta",
     minimum: termsOf(settings).minimum,
@@ -171,6 +172,7 @@ function resultOf({ plan, planHash }: RoundPlan): Made {
   const secure = plan.secure && { byteLength: vectorLayout(plan).byteLength, cohorts: plan.secure.cohorts };
   return {
     kind: "made",
+    attempt: plan.attempt,
     number: plan.round,
     hash: Buffer.from(planHash).toString("hex"),
     parentVersion: plan.parent.version,

@@ -49,7 +49,7 @@ export interface SecurePlanParts {
 export function securePlan({ ring, tensors, clip, cohorts }: SecurePlanParts): Plan {
   const largestCohort = Math.max(...cohorts.map((members) => members.length));
   return {
-    schema: 2,
+    schema: 3,
     federation: "example.org/fl/clinic-notes",
     round: 1,
     attempt: 1,
