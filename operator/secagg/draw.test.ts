@@ -11,6 +11,7 @@ import {
   drawComplaint,
   drawSeed,
   isCommitment,
+  withoutOthers,
 } from "./draw.ts";
 import { seededRandom, signAs, testCohort } from "./testing/cohort.ts";
 
@@ -25,6 +26,8 @@ const roster = members.map(({ participant }) => participant);
 const identityOf = (participant: string) => members.find((member) => member.participant === participant)!.identity;
 const nonces = roster.map((participant) => ({ participant, nonce: h(`nonce of ${participant}`) }));
 const OWN = roster[1]!;
+type Nonces = NonNullable<NonNullable<Plan["secure"]>["draw"]>["nonces"];
+const SHOWN = nonces.map(({ participant, nonce }) => ({ participant, commitment: commitmentToNonce(nonce) }));
 
 describe("the seed", () => {
   test("is the specification's hash", () => {
@@ -110,10 +113,7 @@ describe("a commitment", () => {
 describe("a plan's draw", () => {
   const honest = planOf({});
   const own = { participant: OWN, drawOf: (number: number) => (number === 1 ? remembered : undefined) };
-  const remembered = { nonce: nonces[1]!.nonce, cohortSize: COHORT_SIZE };
-  type Nonces = NonNullable<NonNullable<Plan["secure"]>["draw"]>["nonces"];
-  const nonceWith = (participant: string, change: Partial<Nonces[number]>) => (list: Nonces) =>
-    list.map((entry) => (entry.participant === participant ? { ...entry, ...change } : entry));
+  const remembered = { nonce: nonces[1]!.nonce, cohortSize: COHORT_SIZE, shown: SHOWN };
 
   test("that is what everybody knows itself is taken", () => {
     expect(drawComplaint(honest, identityOf, own)).toBeUndefined();
@@ -169,6 +169,11 @@ describe("a plan's draw", () => {
       plan: planOf({ nonces: (list) => list.slice(1) }),
       complaint: /not made among its roster/,
     },
+    {
+      says: "a commitment made anew, by its owner, when the nonces were known",
+      plan: planOf({ nonces: againFor(roster[3]!) }),
+      complaint: /other commitments than those/,
+    },
     { says: "a draw that the reader does not know", plan: planOf({ number: 2 }), complaint: /took no part in draw 2/ },
   ])("with $says is refused", ({ plan, complaint }) => {
     expect(drawComplaint(plan, identityOf, own)).toMatch(complaint);
@@ -187,14 +192,118 @@ describe("a plan's draw", () => {
   });
 });
 
+describe("the draw of a later attempt", () => {
+  const own = { participant: OWN, drawOf: () => ({ nonce: nonces[1]!.nonce, cohortSize: COHORT_SIZE, shown: SHOWN }) };
+  const [gone, alsoGone] = [roster[4]!, roster[6]!];
+  const left = roster.filter((name) => name !== gone && name !== alsoGone);
+  const identityOfLeft = (name: string) => (left.includes(name) ? identityOf(name) : new Uint8Array());
+  const complaintOf = (change: PlanChange) =>
+    drawComplaint(planOf({ attempt: 2, left, ...change }), identityOfLeft, own);
+
+  test("is the first one's, and its cohorts are that one's without who has left", () => {
+    expect(complaintOf({})).toBeUndefined();
+  });
+
+  test("may lose a whole cohort", () => {
+    const [lost] = cohortsOf(drawSeed(draw, nonces), roster, COHORT_SIZE).filter((cohort) => !cohort.includes(OWN));
+    const others = roster.filter((name) => !lost!.includes(name));
+    const plan = planOf({ attempt: 2, left: others });
+    expect(plan.secure!.cohorts).toHaveLength(2);
+    expect(drawComplaint(plan, identityOf, own)).toBeUndefined();
+  });
+
+  test("is no excuse for a first attempt to leave somebody out", () => {
+    expect(complaintOf({ attempt: 1 })).toMatch(/not made among its roster/);
+  });
+
+  test.each<{ says: string; change: PlanChange; complaint: RegExp }>([
+    {
+      says: "a new split of those who are left",
+      change: { cohorts: () => cohortsOf(drawSeed(draw, nonces), left, COHORT_SIZE) },
+      complaint: /not those that the draw gives/,
+    },
+    {
+      says: "a split by the nonces of those who are left",
+      change: {
+        cohorts: () =>
+          cohortsOf(
+            drawSeed(
+              draw,
+              nonces.filter(({ participant }) => left.includes(participant)),
+            ),
+            left,
+            COHORT_SIZE,
+          ),
+        nonces: (list) => list.filter(({ participant }) => left.includes(participant)),
+      },
+      complaint: /other commitments than those/,
+    },
+    {
+      says: "two cohorts made one",
+      change: { cohorts: ([a, b, ...rest]) => [[...a!, ...b!].sort(), ...rest] },
+      complaint: /not those that the draw gives/,
+    },
+    {
+      says: "a cohort that nobody is left of, kept empty",
+      change: { cohorts: (cohorts) => [...cohorts, []] },
+      complaint: /not those that the draw gives/,
+    },
+    {
+      says: "a member that was not in the draw",
+      change: { nonces: (list) => list.filter(({ participant }) => participant !== left[0]) },
+      complaint: /was not in its draw: a later attempt only loses members/,
+    },
+    {
+      says: "a nonce counted twice, in place of one that does not suit",
+      change: { nonces: (list) => [...list.slice(0, 5), list[4]!, ...list.slice(6)] },
+      complaint: /not ascending, each once/,
+    },
+    {
+      says: "a commitment of one that has left, made when the nonces were known",
+      change: { nonces: againFor(gone) },
+      complaint: /other commitments than those/,
+    },
+    {
+      says: "a nonce of one that has left, other than it committed to",
+      change: { nonces: nonceWith(gone, { nonce: base64(h("chosen later")) }) },
+      complaint: /clinic-005's nonce is not the one/,
+    },
+    {
+      says: "a commitment that a member has not signed",
+      change: { signedIn: { ...draw, round: 8 } },
+      complaint: /has not signed/,
+    },
+    {
+      says: "another nonce of the reader",
+      change: { nonces: nonceWith(OWN, { nonce: base64(h("x")), commitment: base64(commitmentToNonce(h("x"))) }) },
+      complaint: /another nonce than this participant's/,
+    },
+  ])("with $says is refused", ({ change, complaint }) => {
+    expect(complaintOf(change)).toMatch(complaint);
+  });
+});
+
+const nonceWith = (participant: string, change: Partial<Nonces[number]>) => (list: Nonces) =>
+  list.map((entry) => (entry.participant === participant ? { ...entry, ...change } : entry));
+
+/** What one member commits to when it does so again, rightly signed. */
+function againFor(participant: string) {
+  const nonce = h("chosen later");
+  const commitment = commitmentToNonce(nonce);
+  const signature = signAs(roster.indexOf(participant) + 1, commitmentBytes(draw, commitment));
+  const again = { participant, commitment: base64(commitment), signature: base64(signature), nonce: base64(nonce) };
+  return (list: Nonces) => list.map((entry) => (entry.participant === participant ? again : entry));
+}
+
 interface PlanChange {
   cohorts?: (cohorts: string[][]) => string[][];
   cohortSize?: number;
-  nonces?: (
-    list: NonNullable<NonNullable<Plan["secure"]>["draw"]>["nonces"],
-  ) => NonNullable<NonNullable<Plan["secure"]>["draw"]>["nonces"];
+  nonces?: (list: Nonces) => Nonces;
   number?: number;
   signedIn?: Draw;
+  attempt?: number;
+  /** On the plan's roster; the draw stays that of all. */
+  left?: string[];
 }
 
 /** What of a plan the draw concerns; the rest is not looked at. */
@@ -204,6 +313,8 @@ function planOf({
   nonces: change = (same) => same,
   number = 1,
   signedIn,
+  attempt = 1,
+  left = roster,
 }: PlanChange): Plan {
   const which = { ...draw, number };
   const entries = nonces.map(({ participant, nonce }, at) => {
@@ -211,11 +322,14 @@ function planOf({
     const signature = signAs(at + 1, commitmentBytes(signedIn ?? which, commitment));
     return { participant, commitment: base64(commitment), signature: base64(signature), nonce: base64(nonce) };
   });
-  const split = cohorts(cohortsOf(drawSeed(which, nonces), roster, cohortSize));
+  const split = cohorts(withoutOthers(cohortsOf(drawSeed(which, nonces), roster, cohortSize), left));
   return {
     federation: draw.federation,
     round: draw.round,
-    roster: members.map(({ participant, identity }) => ({ participant, identity: base64(identity) })),
+    attempt,
+    roster: members
+      .filter(({ participant }) => left.includes(participant))
+      .map(({ participant, identity }) => ({ participant, identity: base64(identity) })),
     secure: {
       ring: "u32",
       largestCohort: 3,

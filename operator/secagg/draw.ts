@@ -65,12 +65,22 @@ export interface OwnDraw {
   nonce: Uint8Array;
   /** As the operator named it when it opened the draw. */
   cohortSize: number;
+  /** Whose commitments it was shown before it gave its nonce, ascending; empty: it never gave it. */
+  shown: readonly { participant: string; commitment: Uint8Array }[];
 }
 
 /**
  * Whether a plan's cohorts are those that its draw gives, by everything that this participant knows itself.
+ *
+ * A later attempt has lost members, and its cohorts are the draw's without them. Whoever has left is not on its roster, so that there is no
+ * pinned key to check the signature of its commitment with. That is safe, because it is not signatures that make the split fair: it is the
+ * order. The seed holds this participant's own nonce, and every commitment in it, also that of who has left, is the very one that was shown
+ * before that nonce was given away; whoever invented a commitment then could foresee nothing. A signature says besides that it was that
+ * member who committed, which for members of the roster, with whom this participant is to share keys, is checked as ever.
+ * Who has left is the operator's choice, made when it knows the split: against that stands the site's minCohort, which holds for every
+ * attempt (secure-aggregation.md §4), and nothing else.
  * @param identityOf  the pinned Ed25519 key of each participant of the plan's roster
- * @param ownDraw     what this participant remembers of a draw of this round; undefined: it took no part in that one
+ * @param own.drawOf  what this participant remembers of a draw of this round; undefined: it took no part in that one
  * @returns why the cohorts are not to be trusted, as one sentence; undefined: they are
  */
 export function drawComplaint(
@@ -86,33 +96,81 @@ export function drawComplaint(
   }
   const remembered = own.drawOf(draw.number);
   if (!remembered) return `this participant took no part in draw ${draw.number} of the round`;
-  const shown = draw.nonces.map((entry) => ({
+  const drawn = draw.nonces.map((entry) => ({
     participant: entry.participant,
     commitment: fromBase64(entry.commitment),
     signature: fromBase64(entry.signature),
     nonce: fromBase64(entry.nonce),
   }));
-  if (
-    !isSameList(
-      shown.map(({ participant }) => participant),
-      roster,
-    )
-  ) {
-    return "the plan's draw was not made among its roster";
-  }
-  const mine = shown.find(({ participant }) => participant === own.participant);
-  if (!mine || !sameBytes(mine.nonce, remembered.nonce))
-    return "the plan's draw shows another nonce than this participant's";
   const which: Draw = { federation: plan.federation, round: plan.round, number: draw.number };
-  for (const { participant, commitment, signature, nonce } of shown) {
-    if (!isCommitment(which, identityOf(participant), commitment, signature)) {
+  const complaint =
+    membersComplaint(plan, drawn) ??
+    ownComplaint(drawn, own.participant, remembered) ??
+    commitmentsComplaint(which, drawn, new Set(roster), identityOf) ??
+    shownComplaint(drawn, remembered.shown);
+  if (complaint) return complaint;
+  const everybody = drawn.map(({ participant }) => participant);
+  const expected = cohortsOf(drawSeed(which, drawn), everybody, remembered.cohortSize);
+  return isSameSplit(cohorts, withoutOthers(expected, roster))
+    ? undefined
+    : "the plan's cohorts are not those that the draw gives";
+}
+
+/**
+ * The cohorts of a later attempt: those of the one before, without who has left. One that nobody is left of is none any more.
+ * @param kept  who is on the later attempt's roster
+ */
+export function withoutOthers(cohorts: readonly (readonly string[])[], kept: readonly string[]): string[][] {
+  const stays = new Set(kept);
+  return cohorts.map((members) => members.filter((name) => stays.has(name))).filter(({ length }) => length > 0);
+}
+
+type Drawn = { participant: string; commitment: Uint8Array; signature: Uint8Array; nonce: Uint8Array };
+
+/** Each once: else a coordinator that knows the nonces could choose whose it counts twice. */
+function membersComplaint({ attempt, roster }: Plan, drawn: readonly Drawn[]): string | undefined {
+  const members = roster.map(({ participant }) => participant);
+  const names = drawn.map(({ participant }) => participant);
+  if (attempt === 1) return isSameList(names, members) ? undefined : "the plan's draw was not made among its roster";
+  if (names.some((name, at) => at > 0 && byBytes(names[at - 1]!, name) >= 0))
+    return "the members of the plan's draw are not ascending, each once";
+  const stranger = members.find((name) => !names.includes(name));
+  return stranger && `${stranger} is on the plan's roster and was not in its draw: a later attempt only loses members`;
+}
+
+function ownComplaint(drawn: readonly Drawn[], participant: string, { nonce }: OwnDraw): string | undefined {
+  const mine = drawn.find((one) => one.participant === participant);
+  return mine && sameBytes(mine.nonce, nonce)
+    ? undefined
+    : "the plan's draw shows another nonce than this participant's";
+}
+
+function commitmentsComplaint(
+  which: Draw,
+  drawn: readonly Drawn[],
+  roster: ReadonlySet<string>,
+  identityOf: (participant: string) => Uint8Array,
+): string | undefined {
+  for (const { participant, commitment, signature, nonce } of drawn) {
+    if (roster.has(participant) && !isCommitment(which, identityOf(participant), commitment, signature))
       return `${participant} has not signed the commitment that the plan's draw shows for it`;
-    }
     if (!sameBytes(commitmentToNonce(nonce), commitment))
       return `${participant}'s nonce is not the one it committed to`;
   }
-  const expected = cohortsOf(drawSeed(which, shown), roster, remembered.cohortSize);
-  return isSameSplit(cohorts, expected) ? undefined : "the plan's cohorts are not those that the draw gives";
+  return undefined;
+}
+
+/** Without this, a member that colludes with the coordinator could commit anew once all honest nonces are known. */
+function shownComplaint(drawn: readonly Drawn[], shown: OwnDraw["shown"]): string | undefined {
+  const isAsShown =
+    drawn.length === shown.length &&
+    drawn.every(
+      ({ participant, commitment }, at) =>
+        participant === shown[at]!.participant && sameBytes(commitment, shown[at]!.commitment),
+    );
+  return isAsShown
+    ? undefined
+    : "the plan's draw shows other commitments than those that this participant was shown before it gave its nonce";
 }
 
 const drawBody = ({ federation, round, number }: Draw): Uint8Array =>

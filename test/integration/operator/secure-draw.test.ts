@@ -38,7 +38,11 @@ test("seven are drawn into two cohorts, everybody finds the draw right, and the 
     const identities = new Map(plan.roster.map((entry) => [entry.participant, Buffer.from(entry.identity, "base64")]));
     const drawOf = (number: number) => {
       const nonce = player.nonceOf(plan.round, number);
-      return nonce && { nonce, cohortSize: 6 };
+      const shown = plan.secure!.draw!.nonces.map(({ participant, commitment }) => ({
+        participant,
+        commitment: new Uint8Array(Buffer.from(commitment, "base64")),
+      }));
+      return nonce && { nonce, cohortSize: 6, shown };
     };
     expect(
       drawComplaint(plan, (name) => new Uint8Array(identities.get(name)!), { participant: player.name, drawOf }),
