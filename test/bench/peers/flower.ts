@@ -98,12 +98,13 @@ function secondsPerRound(events: RoundEvent[]): number[] {
   return ended.map(({ at, round }) => at - events.find((e) => e.event === "begun" && e.round === round)!.at);
 }
 
-function makeCertificates(folder: string): string {
+/** For localhost, 127.0.0.1 and 127.0.0.2. @returns the folder */
+export function makeCertificates(folder: string): string {
   const openssl = (...args: string[]) => execFileSync("openssl", args, { cwd: folder, stdio: "ignore" });
   const key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"];
   openssl("req", "-x509", ...key, "-subj", "/CN=bench", "-keyout", "ca.key", "-out", "ca.crt", "-days", "2");
   openssl("req", ...key, "-subj", "/CN=localhost", "-keyout", "server.key", "-out", "server.csr");
-  execFileSync("sh", ["-c", "echo subjectAltName=DNS:localhost,IP:127.0.0.1 > names"], { cwd: folder });
+  execFileSync("sh", ["-c", "echo subjectAltName=DNS:localhost,IP:127.0.0.1,IP:127.0.0.2 > names"], { cwd: folder });
   openssl(
     "x509",
     "-req",
@@ -124,7 +125,7 @@ function makeCertificates(folder: string): string {
   return folder;
 }
 
-async function portOpens(port: number): Promise<void> {
+export async function portOpens(port: number): Promise<void> {
   const { connect } = await import("node:net");
   for (let tries = 0; tries < 300; tries++) {
     const isOpen = await new Promise<boolean>((resolve) => {

@@ -55,7 +55,8 @@ export async function runNvflare(folder: string): Promise<PeerRun> {
   }
 }
 
-async function provisioned(workspace: string): Promise<string> {
+/** @returns the folder with a start-up kit per site */
+export async function provisioned(workspace: string): Promise<string> {
   for await (const folder of glob(join(workspace, "*/prod_00"))) return folder;
   throw new Error("FLARE's poc command provisioned nothing");
 }
