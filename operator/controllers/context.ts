@@ -11,6 +11,9 @@ import type { OperatorConfig } from "./config.ts";
 import type { LeftOut } from "./left-out.ts";
 import type { OperatorMetrics } from "./metrics.ts";
 import type { Caches, Objects } from "./objects.ts";
+import type { Outcomes } from "./outcomes.ts";
+import type { Storage } from "./storage.ts";
+import type { Tally } from "./tally.ts";
 import type { Versions } from "./versions.ts";
 
 export interface Context {
@@ -20,9 +23,12 @@ export interface Context {
   objects: Objects;
   journal: Journal;
   spool: Spool;
+  storage: Storage;
   adapters: AdapterStore;
   versions: Versions;
   leftOut: LeftOut;
+  tally: Tally;
+  outcomes: Outcomes;
   attendance: Attendance;
   events: EventRecorder;
   metrics: OperatorMetrics;

@@ -28,7 +28,7 @@ const SECONDS = [0.01, 0.05, 0.1, 0.5, 1, 5, 15, 60, 300, 900, 3600, 14_400];
 
 export function operatorMetrics(
   registry: Registry,
-  state: { openRounds(): number; connectedAgents(): number },
+  state: { openRounds(): number; connectedAgents(): number; freeBytes(): number | undefined },
 ): OperatorMetrics {
   const registers = [registry];
   const phaseSeconds = new Histogram({
@@ -102,6 +102,14 @@ export function operatorMetrics(
     registers,
     collect() {
       this.set(state.connectedAgents());
+    },
+  });
+  new Gauge({
+    name: "rondo_storage_free_bytes",
+    help: "Free on the volume of journal, spool and adapters",
+    registers,
+    collect() {
+      this.set(state.freeBytes() ?? Number.NaN);
     },
   });
   return {

@@ -40,10 +40,13 @@ import { openKeys, publishTrust } from "./keys.ts";
 import { LeftOut } from "./left-out.ts";
 import { operatorMetrics } from "./metrics.ts";
 import { type Caches, Objects } from "./objects.ts";
+import { Outcomes } from "./outcomes.ts";
 import { ParticipantReconciler } from "./participant/reconcile.ts";
 import { RoundDesk } from "./round/desk.ts";
 import { RoundReconciler } from "./round/reconcile.ts";
 import { Workplace } from "./round/workplace.ts";
+import { Storage } from "./storage.ts";
+import { Tally } from "./tally.ts";
 import { Versions } from "./versions.ts";
 import { type Controllers, Wake } from "./wiring.ts";
 
@@ -93,8 +96,18 @@ export async function startOperator(options: OperatorOptions): Promise<RunningOp
     stops.push(() => client.close());
     const lease = await holdLease(options, client, metrics, health);
     stops.push(() => lease.release());
-    const journal = await openJournal(join(config.dataDir, "journal.sqlite"));
+    const storage = new Storage({
+      folder: config.dataDir,
+      reserveBytes: config.storage.reserve,
+      log,
+      now: Date.now,
+    });
+    const journal = await openJournal(join(config.dataDir, "journal.sqlite"), {
+      onFull: (isFull) => storage.noteJournal(isFull),
+    });
     stops.push(() => journal.close());
+    await storage.start();
+    stops.push(() => storage.stop());
 
     const caches = cachesOf(client, config.namespace, log, metrics);
     health.addReady("caches", cachesSynced(Object.values(caches)));
@@ -117,21 +130,31 @@ export async function startOperator(options: OperatorOptions): Promise<RunningOp
       objects,
       journal,
       spool: await openSpool(join(config.dataDir, "spool")),
+      storage,
       adapters: new AdapterStore(config.dataDir),
       versions: new Versions(journal, objects),
       leftOut: new LeftOut(journal),
+      tally: new Tally(journal, objects),
+      outcomes: new Outcomes(journal, objects),
       attendance,
       events: new EventRecorder({ client, log, controller: "rondo.dev/operator", instance: lease.identity }),
       metrics: operatorMetrics(registry, {
         openRounds: () => desk.open().length,
         connectedAgents: () => attendance.connected().size,
+        freeBytes: () => storage.freeBytes,
       }),
       log,
       planKey: keys.planKey,
       now: Date.now,
     };
     stops.push(() => context.events.flush());
-    await Promise.all([context.adapters.open(), context.versions.load(), context.leftOut.load(), desk.load()]);
+    await Promise.all([
+      context.adapters.open(),
+      context.versions.load(),
+      context.leftOut.load(),
+      context.tally.load(),
+      desk.load(),
+    ]);
 
     let coordination: CoordinationServer | undefined;
     let tasks: Promise<TaskServer> | undefined;
@@ -177,6 +200,9 @@ export async function startOperator(options: OperatorOptions): Promise<RunningOp
       adapterVersion: (name) => reconcileAdapterVersion(context, name),
     });
 
+    storage.changed = () => {
+      for (const record of desk.open()) wake.round(record.name);
+    };
     const realm = { trustDomain: config.trustDomain, namespace: config.namespace };
     const hosts = [config.agents.endpoint, config.enrolment.endpoint].map(hostOf);
     const onError = (error: unknown, call?: string) => log.error({ err: error, call }, "a call failed");

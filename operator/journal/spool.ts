@@ -17,10 +17,13 @@ const ROOT_NAME = /^[0-9a-f]{64}$/;
 
 export class SpoolFault extends Error {
   readonly code: "ManifestInvalid" | "ChunkInvalid" | "Incomplete" | "Closed" | "DiskFull";
-  constructor(code: SpoolFault["code"], message: string) {
+  /** Of "DiskFull", where it is known: so much must be free. */
+  readonly neededBytes: number | undefined;
+  constructor(code: SpoolFault["code"], message: string, neededBytes?: number) {
     super(message);
     this.name = "SpoolFault";
     this.code = code;
+    this.neededBytes = neededBytes;
   }
 }
 
@@ -131,6 +134,7 @@ export class Spool {
       throw new SpoolFault(
         "DiskFull",
         `The operator's volume has ${free} bytes free and needs ${promised} for the uploads under way`,
+        promised,
       );
     }
   }

@@ -68,6 +68,8 @@ export interface Coordinator {
    * Called again with the same manifest when the operator stopped before it had journalled the receipt.
    */
   uploaded(participant: string, manifest: Manifest, file: string): Promise<void>;
+  /** An upload that it has admitted found no room on the volume. @param neededBytes  that must be free, where it is known */
+  foundNoRoom?(neededBytes: number | undefined): void;
   /** The local file of an adapter that this participant may read; undefined: unknown digest. */
   adapter(participant: string, digest: Uint8Array): Promise<{ file: string; byteLength: number } | undefined>;
 }

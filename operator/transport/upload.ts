@@ -49,7 +49,9 @@ export async function serveUpload(call: UploadCall, parts: CoordinationParts): P
   try {
     await receive(call, inbox, checkedOffer(opening.manifest, speaker.participant), parts);
   } catch (error) {
-    throw error instanceof SpoolFault ? new TransportFault(codeOf[error.code], error.message) : error;
+    if (!(error instanceof SpoolFault)) throw error;
+    if (error.code === "DiskFull") parts.coordinator.foundNoRoom?.(error.neededBytes);
+    throw new TransportFault(codeOf[error.code], error.message);
   } finally {
     release();
   }
