@@ -9,6 +9,7 @@ import { type FederationRound, federationRoundSchema } from "../api/federation-r
 import { type Participant, participantSchema } from "../api/participant.ts";
 import type { WatchCache } from "../kube/cache.ts";
 import type { RawObject } from "../kube/objects.ts";
+import { RoundIndex } from "./round-index.ts";
 
 export interface Caches {
   federations: WatchCache<RawObject>;
@@ -38,10 +39,12 @@ export function readAs<S extends z.ZodType>(schema: S, raw: RawObject | undefine
 export class Objects {
   readonly namespace: string;
   readonly #caches: Caches;
+  readonly #rounds: RoundIndex;
 
   constructor(namespace: string, caches: Caches) {
     this.namespace = namespace;
     this.#caches = caches;
+    this.#rounds = new RoundIndex(caches.rounds);
   }
 
   federation(name: string): Read<Federation> {
@@ -60,11 +63,19 @@ export class Objects {
     return this.#caches.participants.list().flatMap((raw) => there(readAs(participantSchema, raw)) ?? []);
   }
 
+  /** Its whole history: thousands, perhaps. What only concerns rounds that may still change asks for openRoundsOf. */
   roundsOf(federation: string): FederationRound[] {
-    return this.#caches.rounds
-      .list()
-      .flatMap((raw) => there(readAs(federationRoundSchema, raw)) ?? [])
-      .filter((round) => round.spec.federation === federation);
+    return readRounds(this.#rounds.all(federation));
+  }
+
+  /** Whose status is not terminal; the record of one may be. */
+  openRoundsOf(federation: string): FederationRound[] {
+    return readRounds(this.#rounds.open(federation));
+  }
+
+  /** @param creator  uid of the Federation that created them; most objects cost nothing but their place in a map */
+  endedRoundsOf(creator: string): ReadonlyMap<string, RawObject> {
+    return this.#rounds.ended(creator);
   }
 
   versionsOf(federation: string): AdapterVersion[] {
@@ -74,6 +85,10 @@ export class Objects {
       .filter((version) => version.spec.federation === federation)
       .sort((a, b) => a.spec.version - b.spec.version);
   }
+}
+
+function readRounds(raw: Iterable<RawObject>): FederationRound[] {
+  return [...raw].flatMap((round) => there(readAs(federationRoundSchema, round)) ?? []);
 }
 
 export function there<T>(read: Read<T>): T | undefined {

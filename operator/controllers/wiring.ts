@@ -38,9 +38,9 @@ export class Wake {
     this.#controllers().federation.enqueue(name);
   }
 
-  /** Rounds that may have waited for it. */
+  /** Rounds that may have waited for it; nothing wakes those that have ended. */
   roundsOf(federation: string): void {
-    for (const round of this.#context.objects.roundsOf(federation)) this.round(round.metadata.name);
+    for (const round of this.#context.objects.openRoundsOf(federation)) this.round(round.metadata.name);
   }
 
   /** Came, left, enrolled, suspended: federations count them, rounds miss them. */
@@ -72,6 +72,7 @@ export class Wake {
     });
     // What was deleted while nobody looked.
     for (const record of this.#desk.all()) this.round(record.name);
-    for (const name of this.#context.versions.federations()) this.federation(name);
+    const { versions, tally } = this.#context;
+    for (const name of [...versions.federations(), ...tally.federations()]) this.federation(name);
   }
 }

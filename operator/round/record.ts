@@ -137,6 +137,8 @@ export const recordSchema = z.strictObject({
   name: z.string(),
   uid: z.string(),
   federation: z.string(),
+  /** Of the object's spec without cancel: the same manifest applied again under this name is this round, and does not run twice. */
+  specHash: z.string().optional(),
   /** Rising per federation, never reused; given when the plan is made. */
   number: z.int().min(1).optional(),
   /** From 1; a later one has the same number, parent and split, and fewer members. */
@@ -212,7 +214,10 @@ export function isTerminal(record: RoundRecord): boolean {
   return isTerminalPhase(record.phase);
 }
 
-export function newRecord(round: { name: string; uid: string; federation: string }, nowMs: number): RoundRecord {
+/** What a record has from the object that it is of. */
+export type RoundIdentity = Pick<RoundRecord, "name" | "uid" | "federation" | "specHash">;
+
+export function newRecord(round: RoundIdentity, nowMs: number): RoundRecord {
   return {
     schema: 1,
     ...round,

@@ -76,9 +76,11 @@ export class FederationReconciler {
   }
 
   async #forget(name: string): Promise<void> {
-    const { versions, leftOut, journal } = this.#modules.context;
+    const { versions, leftOut, tally, outcomes, journal } = this.#modules.context;
     await versions.forget(name);
     await leftOut.forget(name);
+    await tally.forget(name);
+    await outcomes.forget(name);
     await forgetClips(journal, name);
   }
 

@@ -5,7 +5,14 @@
  * Does not: decide (operator/round), nor do anything outside.
  */
 import type { Journal, Write } from "../../journal/journal.ts";
-import { decodeRecord, encodeRecord, isTerminal, newRecord, type RoundRecord } from "../../round/record.ts";
+import {
+  decodeRecord,
+  encodeRecord,
+  isTerminal,
+  newRecord,
+  type RoundIdentity,
+  type RoundRecord,
+} from "../../round/record.ts";
 
 const SPACE = "rounds";
 
@@ -44,11 +51,15 @@ export class RoundDesk {
     return this.all().find((record) => record.federation === federation && record.number === number);
   }
 
-  async begin(round: { name: string; uid: string; federation: string }, nowMs: number): Promise<RoundRecord> {
+  async begin(round: RoundIdentity, nowMs: number): Promise<RoundRecord> {
     const known = this.#records.get(round.uid);
     if (known) return known;
-    const record = newRecord(round, nowMs);
-    this.#records.set(round.uid, record);
+    return this.take(newRecord(round, nowMs));
+  }
+
+  /** A round that has run already begins with its end. */
+  async take(record: RoundRecord): Promise<RoundRecord> {
+    this.#records.set(record.uid, record);
     await this.#commit([put(record)]);
     return record;
   }
@@ -73,10 +84,10 @@ export class RoundDesk {
     this.#records.set(uid, change(this.#require(uid)));
   }
 
-  /** The object is gone and with it the last reason to remember. */
-  async forget(uid: string): Promise<void> {
+  /** The object is gone and with it the last reason to remember. @param more  written in the same commit */
+  async forget(uid: string, more: Write[] = []): Promise<void> {
     this.#records.delete(uid);
-    await this.#commit([{ remove: { space: SPACE, key: uid } }]);
+    await this.#commit([{ remove: { space: SPACE, key: uid } }, ...more]);
   }
 
   #require(uid: string): RoundRecord {

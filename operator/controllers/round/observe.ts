@@ -69,7 +69,7 @@ function earlierRound(context: Context, workplace: Workplace, record: RoundRecor
     const phase = workplace.desk.get(uid)?.phase ?? "Pending";
     return `${phase === "Pending" ? 1 : 0} ${created} ${name}`;
   };
-  const all = context.objects.roundsOf(record.federation);
+  const all = context.objects.openRoundsOf(record.federation);
   const ended = new Set(all.filter((round) => hasEnded(workplace, round)).map(({ metadata }) => metadata.uid));
   const rounds = all.map(({ metadata }) => metadata);
   const self = rounds.find(({ uid }) => uid === record.uid);

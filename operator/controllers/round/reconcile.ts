@@ -12,6 +12,7 @@ import { decide } from "../../round/decide.ts";
 import { isTerminal, type RoundRecord } from "../../round/record.ts";
 import type { Decision } from "../../round/world.ts";
 import type { Context } from "../context.ts";
+import { identityOf } from "../outcomes.ts";
 import { act } from "./act.ts";
 import { measureSteps } from "./cohort-events.ts";
 import { observe } from "./observe.ts";
@@ -43,15 +44,22 @@ export class RoundReconciler {
       return DONE;
     }
     const round = read.kind === "there" ? read.object : undefined;
-    await this.#bury(name, round);
-    if (!round) return DONE;
+    const isFree = await this.#bury(name, round);
+    // Who had the name before has not ended: how it ends may be how this one does.
+    if (!round || !isFree) return DONE;
     const { desk } = this.#workplace;
     const known = desk.get(round.metadata.uid);
     if (!known && (isTerminalPhase(round.status.phase) || round.metadata.deletionTimestamp))
       return this.#release(round);
-    if (!known) await this.#hold(round);
-    const record = known ?? (await desk.begin(identityOf(round), this.#context.now()));
-    return this.#follow(round, record);
+    return this.#follow(round, known ?? (await this.#begin(round)));
+  }
+
+  async #begin(round: FederationRound): Promise<RoundRecord> {
+    const { desk } = this.#workplace;
+    const recalled = await this.#context.outcomes.recall(round);
+    if (recalled) return desk.take(recalled);
+    await this.#hold(round);
+    return desk.begin(identityOf(round), this.#context.now());
   }
 
   async #follow(round: FederationRound, before: RoundRecord): Promise<Result> {
@@ -76,7 +84,7 @@ export class RoundReconciler {
       },
       (before, after) => {
         measureSteps(this.#context, before, after);
-        return this.#leaveOut(before, after);
+        return [...this.#leaveOut(before, after), ...this.#context.tally.writes(before, after)];
       },
     );
     await act(this.#context, this.#workplace, record, decision!.actions);
@@ -125,21 +133,21 @@ export class RoundReconciler {
     return DONE;
   }
 
-  /** Records under this name whose object is gone: cancelled if they had not ended, then forgotten. */
-  async #bury(name: string, living: FederationRound | undefined): Promise<void> {
+  /** Records under this name whose object is gone: cancelled if they had not ended, then forgotten. @returns whether all of them are */
+  async #bury(name: string, living: FederationRound | undefined): Promise<boolean> {
+    let isFree = true;
     for (const record of this.#workplace.desk.named(name)) {
       if (record.uid === living?.metadata.uid) continue;
       const { record: after } = await this.#step(record.uid);
       // What is published gets its AdapterVersion first; that work wakes us again.
-      if (!isTerminal(after)) continue;
-      await this.#workplace.desk.forget(record.uid);
+      if (!isTerminal(after)) {
+        isFree = false;
+        continue;
+      }
+      await this.#workplace.desk.forget(record.uid, await this.#context.outcomes.keep(after));
       this.#reporter.forget(record.uid);
       this.#ended(record.federation);
     }
+    return isFree;
   }
-}
-
-function identityOf(round: FederationRound): { name: string; uid: string; federation: string } {
-  const { name, uid } = round.metadata;
-  return { name, uid, federation: round.spec.federation };
 }
