@@ -1,16 +1,22 @@
 /**
  * Bundles the program into dist/: main.js, what its commands load on demand, and one file per worker thread (operator/threads.ts).
  * Holds: ES modules, tree-shaken, licence comments kept in a file of their own; nothing outside dist/ is needed but Node.
- * Usage: node scripts/bundle.ts [folder]   prints file sizes
+ * Usage: node scripts/bundle.ts [folder] [--fault-injection]   prints file sizes
+ *   --fault-injection: a build for test/integration/faults, whose processes list their effects and die after a chosen one
  */
 import { rm } from "node:fs/promises";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { parseArgs } from "node:util";
 import { build } from "esbuild";
 import { WORKERS } from "../operator/threads.ts";
 
 const root = fileURLToPath(new URL("..", import.meta.url));
-const out = process.argv[2] ?? join(root, "dist");
+const { values: options, positionals } = parseArgs({
+  allowPositionals: true,
+  options: { "fault-injection": { type: "boolean", default: false } },
+});
+const out = positionals[0] ?? join(root, "dist");
 
 await rm(out, { recursive: true, force: true });
 const { metafile } = await build({
@@ -26,6 +32,7 @@ const { metafile } = await build({
   format: "esm",
   sourcemap: "linked",
   legalComments: "linked",
+  ...(options["fault-injection"] && { inject: ["test/integration/faults/hook.ts"] }),
   metafile: true,
   logLevel: "warning",
   // Packages in CommonJS call require(), which an ES module does not have.
