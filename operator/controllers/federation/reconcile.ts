@@ -1,27 +1,34 @@
 /**
- * One Federation: this controller watches federations, rounds, participants and versions to decide whether version 0 must be made
- * and whether the next round of spec.rounds.count may begin.
- * Holds: the federation's own rounds never overlap, with each other or with rounds that people made; spec.rounds.count counts the
- *   rounds it created, whatever became of them: a site that always fails must not keep a federation busy for ever.
+ * One Federation: this controller watches federations, rounds, participants and versions to decide whether version 0 must be made,
+ * whether its next round may begin and which of its ended rounds are too many.
+ * Holds: the federation's own rounds never overlap, with each other or with rounds that people made; a reconcile does not grow with the
+ *   number of rounds that have ended.
  */
-import type { Federation } from "../../api/federation.ts";
-import type { FederationRound } from "../../api/federation-round.ts";
+import { findCondition, READY } from "../../api/conditions.ts";
+import type { Federation, FederationStatus } from "../../api/federation.ts";
 import { isTerminal as isTerminalPhase } from "../../api/federation-round.ts";
 import { again, DONE, type Result } from "../../kube/controller.ts";
-import { isKubeFault } from "../../kube/faults.ts";
-import { controllerReference } from "../../kube/objects.ts";
-import { FEDERATION_ROUNDS, FEDERATIONS } from "../../kube/resources.ts";
-import { isTerminal } from "../../round/record.ts";
+import { FEDERATIONS } from "../../kube/resources.ts";
 import { forgetClips } from "../clips.ts";
 import type { RoundDesk } from "../round/desk.ts";
 import { candidatesOf } from "../selector.ts";
 import { initialState, noteInitialState } from "./initial-state.ts";
 import { type InitialiseModules, initialise } from "./initialise.ts";
+import { nextRound } from "./next-round.ts";
+import { createRound, pruneRounds, settleCreation } from "./own-rounds.ts";
 import { type FederationWorld, isAvailable, statusOf } from "./status.ts";
 
 /** While a failure stands: whether its cause was removed (the Job deleted, the registry back). */
 const LOOK_AGAIN_MS = 30_000;
-const CREATED = "created-rounds";
+/** Between one lot of deletions and the next. */
+const PRUNE_AGAIN_MS = 200;
+/** Ways to be ready, or not, that somebody may have waited for. */
+const TOLD: Record<string, "Normal" | "Warning"> = {
+  RoundsDone: "Normal",
+  StopConditionMet: "Normal",
+  Suspended: "Normal",
+  RoundsFailing: "Warning",
+};
 
 export class FederationReconciler {
   readonly #modules: InitialiseModules;
@@ -43,14 +50,18 @@ export class FederationReconciler {
     if (read.kind === "absent") await this.#bury(name);
     if (read.kind !== "there" || read.object.metadata.deletionTimestamp) return DONE;
     const federation = read.object;
-    const againMs = await this.#initial(federation);
-    const created = await this.#created(federation);
-    const world = this.#observe(federation, created);
-    const started = this.#wantsRound(federation, world, created)
-      ? await this.#createRound(federation, created)
-      : undefined;
-    await this.#report(federation, started ? { ...world, rounds: { ...world.rounds, current: started } } : world);
-    return againMs === undefined ? DONE : again(againMs);
+    const initialAgainMs = await this.#initial(federation);
+    await settleCreation(context, federation);
+    let world = this.#observe(federation);
+    if (world.next.kind === "due" && world.initial.kind === "ready" && isAvailable(world)) {
+      await createRound(context, federation);
+      world = this.#observe(federation);
+    }
+    await this.#report(federation, world);
+    const hasMore = await pruneRounds(context, this.#desk, federation);
+    const pauseMs = world.next.kind === "pausing" ? world.next.untilMs - world.nowMs : undefined;
+    const waits = [initialAgainMs, pauseMs, hasMore ? PRUNE_AGAIN_MS : undefined].filter((ms) => ms !== undefined);
+    return waits.length === 0 ? DONE : again(Math.min(...waits));
   }
 
   async #initial(federation: Federation): Promise<number | undefined> {
@@ -84,17 +95,17 @@ export class FederationReconciler {
     await forgetClips(journal, name);
   }
 
-  #observe(federation: Federation, created: number): FederationWorld {
+  #observe(federation: Federation): FederationWorld {
     const { context } = this.#modules;
     const { name, generation } = federation.metadata;
     const { selector, minimum } = federation.spec.participants;
-    const rounds = context.objects.roundsOf(name);
-    const phases = rounds.map((round) => this.#phaseOf(round));
-    const current = rounds.find((_, i) => !isTerminalPhase(phases[i]));
     const active = context.versions.active(name);
-    const done = federation.spec.rounds !== undefined && created >= federation.spec.rounds.count && !current;
+    const current = this.#current(name);
+    const tally = context.tally.of(federation);
+    const nowMs = context.now();
+    const rounds = { nowMs, generation, tally, ...(current !== undefined && { current }) };
     return {
-      nowMs: context.now(),
+      nowMs,
       generation,
       minimum,
       candidates: candidatesOf(selector, context.objects.participants(), (participant, identity) =>
@@ -103,58 +114,21 @@ export class FederationReconciler {
       connected: context.attendance.connected(),
       initial: initialState(context, federation),
       ...(active && { active }),
-      rounds: {
-        succeeded: phases.filter((phase) => phase === "Succeeded").length,
-        failed: phases.filter((phase) => phase === "Failed").length,
-        cancelled: phases.filter((phase) => phase === "Cancelled").length,
-        ...(current && { current: current.metadata.name }),
-        done,
-      },
+      tally,
+      ...(current !== undefined && { current }),
+      next: nextRound(federation.spec, rounds),
     };
   }
 
-  /** The record is ahead of the status. */
-  #phaseOf(round: FederationRound) {
-    return this.#desk.get(round.metadata.uid)?.phase ?? round.status.phase;
-  }
-
-  #wantsRound(federation: Federation, world: FederationWorld, created: number): boolean {
-    const { rounds } = federation.spec;
-    if (!rounds || created >= rounds.count || world.initial.kind !== "ready" || !isAvailable(world)) return false;
-    const open = this.#desk
-      .open()
-      .some((record) => record.federation === federation.metadata.name && !isTerminal(record));
-    return world.rounds.current === undefined && !open;
-  }
-
-  /** `<federation>-r<k>`: created under the same name again after a crash, and then it is there already. */
-  async #createRound(federation: Federation, created: number): Promise<string> {
-    const { context } = this.#modules;
-    const { name: fed, namespace } = federation.metadata;
-    const name = `${fed}-r${created + 1}`;
-    const owner = controllerReference({ ...federation, apiVersion: "rondo.dev/v1alpha1", kind: "Federation" });
-    const metadata = { name, namespace, labels: { "rondo.dev/federation": fed }, ownerReferences: [owner] };
-    try {
-      const round = await context.client.create(FEDERATION_ROUNDS, { metadata, spec: { federation: fed } });
-      context.caches.rounds.put(round);
-      context.events.record(federation, { type: "Normal", reason: "RoundCreated", note: `created round ${name}` });
-    } catch (error) {
-      if (!isKubeFault(error, "AlreadyExists")) throw error;
-    }
-    const value = Buffer.from(String(created + 1));
-    await context.journal.commit([{ put: { space: CREATED, key: federation.metadata.uid, value } }]);
-    return name;
-  }
-
-  /** How many rounds this federation has created; a round that was deleted since counts. */
-  async #created(federation: Federation): Promise<number> {
-    const { context } = this.#modules;
-    const { uid, name } = federation.metadata;
-    const known = await context.journal.get(CREATED, uid);
-    const journalled = known ? Number(Buffer.from(known).toString("utf8")) : 0;
-    const pattern = new RegExp(`^${name}-r([1-9][0-9]*)$`);
-    const numbers = context.objects.roundsOf(name).map((round) => Number(pattern.exec(round.metadata.name)?.[1] ?? 0));
-    return Math.max(journalled, 0, ...numbers);
+  /** The record is ahead of the status, and outlives an object that was deleted by force. */
+  #current(federation: string): string | undefined {
+    const open = this.#modules.context.objects.openRoundsOf(federation);
+    const rounds = open.flatMap(({ metadata: { name, uid }, status }) => {
+      const phase = this.#desk.get(uid)?.phase ?? status.phase ?? "Pending";
+      return isTerminalPhase(phase) ? [] : [{ name, phase }];
+    });
+    const begun = rounds.find(({ phase }) => phase !== "Pending");
+    return (begun ?? rounds[0] ?? this.#desk.open().find((record) => record.federation === federation))?.name;
   }
 
   async #report(federation: Federation, world: FederationWorld): Promise<void> {
@@ -166,5 +140,14 @@ export class FederationReconciler {
     const written = await context.client.applyStatus(FEDERATIONS, { metadata: { name, namespace }, status });
     context.caches.federations.put(written);
     this.#written.set(uid, text);
+    this.#tell(federation, findCondition(federation.status.conditions, READY)?.reason, status);
+  }
+
+  /** Transitions only. */
+  #tell(federation: Federation, before: string | undefined, status: FederationStatus): void {
+    const ready = findCondition(status.conditions, READY);
+    const type = ready && TOLD[ready.reason];
+    if (type && ready.reason !== before)
+      this.#modules.context.events.record(federation, { type, reason: ready.reason, note: ready.message });
   }
 }

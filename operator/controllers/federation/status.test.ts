@@ -16,7 +16,8 @@ const base: FederationWorld = {
     reference: "r@sha256:d",
     byteLength: 1,
   },
-  rounds: { succeeded: 4, failed: 1, cancelled: 0, done: false },
+  tally: { succeeded: 4, failed: 1, cancelled: 2 },
+  next: { kind: "due" },
 };
 
 describe("Ready says whether rounds can start", () => {
@@ -52,9 +53,47 @@ describe("Ready says whether rounds can start", () => {
     },
     {
       says: "all rounds have run, and nobody needs to be connected",
-      world: { connected: new Set<string>(), rounds: { succeeded: 5, failed: 0, cancelled: 0, done: true } },
+      world: {
+        connected: new Set<string>(),
+        next: { kind: "ended", reason: "RoundsDone", message: "all 5 rounds have run" },
+      },
       status: "True",
       reason: "RoundsDone",
+      beside: undefined,
+    },
+    {
+      says: "the last round was good enough",
+      world: { next: { kind: "ended", reason: "StopConditionMet", message: "trainLoss is 1.0" } },
+      status: "True",
+      reason: "StopConditionMet",
+      beside: undefined,
+    },
+    {
+      says: "round after round fails, and a person has to act",
+      world: { next: { kind: "failing", message: "3 rounds in a row have failed" } },
+      status: "False",
+      reason: "RoundsFailing",
+      beside: "Stalled",
+    },
+    {
+      says: "suspended, which is what somebody wants and no fault",
+      world: { next: { kind: "suspended" } },
+      status: "False",
+      reason: "Suspended",
+      beside: undefined,
+    },
+    {
+      says: "suspended, whatever else is missing",
+      world: { next: { kind: "suspended" }, initial: { kind: "making" }, connected: new Set<string>() },
+      status: "False",
+      reason: "Suspended",
+      beside: undefined,
+    },
+    {
+      says: "between two rounds it can, and says when",
+      world: { next: { kind: "pausing", untilMs: Date.UTC(2026, 0, 2) } },
+      status: "True",
+      reason: "Ready",
       beside: undefined,
     },
   ] as const)("$says", ({ world, status, reason, beside }) => {

@@ -1,6 +1,6 @@
 /**
  * A Federation's status out of what was observed. Pure.
- * Holds: Ready says whether rounds can start, in one sentence; succeeded and failed count the rounds that exist.
+ * Holds: Ready says whether rounds can start, in one sentence; succeeded, failed and cancelled count all rounds there ever were.
  */
 import {
   type Condition,
@@ -12,8 +12,10 @@ import {
 } from "../../api/conditions.ts";
 import type { FederationStatus } from "../../api/federation.ts";
 import { type Candidate, canBeInvited } from "../../round/world.ts";
+import type { TallyRow } from "../tally.ts";
 import type { ActiveVersion } from "../versions.ts";
 import type { InitialState } from "./initial-state.ts";
+import type { NextRound } from "./next-round.ts";
 
 export interface FederationWorld {
   nowMs: number;
@@ -23,13 +25,10 @@ export interface FederationWorld {
   connected: ReadonlySet<string>;
   initial: InitialState;
   active?: ActiveVersion;
-  rounds: {
-    succeeded: number;
-    failed: number;
-    cancelled: number;
-    current?: string /** Of spec.rounds.count, all created and ended. */;
-    done: boolean;
-  };
+  tally: Pick<TallyRow, "succeeded" | "failed" | "cancelled">;
+  /** A round that has not ended. */
+  current?: string;
+  next: NextRound;
 }
 
 export function statusOf(world: FederationWorld, before: readonly Condition[]): FederationStatus {
@@ -40,7 +39,7 @@ export function statusOf(world: FederationWorld, before: readonly Condition[]): 
     { type: PARTICIPANTS_AVAILABLE, ...participants, observedGeneration: world.generation },
     world.nowMs,
   );
-  const { active, rounds } = world;
+  const { active, current, tally } = world;
   return {
     observedGeneration: world.generation,
     conditions: summarise(conditions, READY, readiness(world, participants), at),
@@ -53,10 +52,10 @@ export function statusOf(world: FederationWorld, before: readonly Condition[]): 
       },
     }),
     rounds: {
-      succeeded: rounds.succeeded,
-      failed: rounds.failed,
-      cancelled: rounds.cancelled,
-      ...(rounds.current !== undefined && { current: rounds.current }),
+      succeeded: tally.succeeded,
+      failed: tally.failed,
+      cancelled: tally.cancelled,
+      ...(current !== undefined && { current }),
     },
   };
 }
@@ -78,21 +77,23 @@ function availability(world: FederationWorld) {
 }
 
 function readiness(world: FederationWorld, participants: ReturnType<typeof availability>): Outcome {
-  if (world.initial.kind === "failed")
-    return { state: "stalled", reason: "InitialiseFailed", message: world.initial.problem.slice(0, 1024) };
-  if (world.initial.kind === "making")
-    return {
-      state: "progressing",
-      reason: "Initialising",
-      message: world.initial.message ?? "version 0 is being made",
-    };
-  if (world.rounds.done)
-    return {
-      state: "done",
-      reason: "RoundsDone",
-      message: `all rounds have run; active is version ${world.active?.version}`,
-    };
+  const { next, initial, active, current } = world;
+  if (next.kind === "suspended") {
+    const meanwhile = current === undefined ? "" : `; ${current} runs to its end`;
+    return { state: "waiting", reason: "Suspended", message: `spec.suspend: no round starts${meanwhile}` };
+  }
+  if (initial.kind === "failed") return { state: "stalled", reason: "InitialiseFailed", message: initial.problem };
+  if (initial.kind === "making")
+    return { state: "progressing", reason: "Initialising", message: initial.message ?? "version 0 is being made" };
+  if (next.kind === "failing") return { state: "stalled", reason: "RoundsFailing", message: next.message };
+  if (next.kind === "ended")
+    return { state: "done", reason: next.reason, message: `${next.message}; active is version ${active?.version}` };
   if (participants.status === "False")
     return { state: "waiting", reason: participants.reason, message: participants.message };
-  return { state: "done", reason: "Ready", message: `rounds start from version ${world.active?.version}` };
+  const when = next.kind === "pausing" ? `; the next at ${instant(next.untilMs)}` : "";
+  return { state: "done", reason: "Ready", message: `rounds start from version ${active?.version}${when}` };
+}
+
+function instant(ms: number): string {
+  return new Date(ms).toISOString();
 }
