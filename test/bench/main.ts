@@ -9,6 +9,7 @@ const BENCHMARKS: Record<string, () => Promise<{ run: Benchmark }>> = {
   round: () => import("./round.ts"),
   idle: () => import("./idle.ts"),
   secagg: () => import("./secagg/secagg.ts"),
+  controlplane: () => import("./controlplane/controlplane.ts"),
 };
 
 const name = process.argv[2] ?? "";

@@ -3,21 +3,15 @@
  * five rounds one after the other that the Federation creates itself.
  */
 import { mkdir } from "node:fs/promises";
-import { join } from "node:path";
 import type { RawObject } from "../../operator/kube/objects.ts";
 import { ADAPTER_VERSIONS, FEDERATION_ROUNDS, FEDERATIONS } from "../../operator/kube/resources.ts";
-import { OciRepository } from "../../operator/publish/oci.ts";
-import { formatAdapterConfig } from "../../operator/publish/peft.ts";
-import { pushAdapter } from "../../operator/publish/push-adapter.ts";
-import { writeSafetensors } from "../../operator/publish/safetensors.ts";
-import type { Registry } from "../integration/registry.ts";
-import { type BenchFederation, eventually, IMAGE, startFederation } from "./federation.ts";
+import { type BenchFederation, IMAGE, startFederation } from "./federation.ts";
+import { MODEL, MODULES, pushInitial } from "./initial-adapter.ts";
 import { FEATURES, LAYERS, PARTICIPANTS, RANK, ROUNDS } from "./payload.ts";
 import type { PeerRun } from "./peers/peer-run.ts";
+import { eventually } from "./programs.ts";
 
 const FEDERATION = "bench";
-const MODEL = { name: "example/bench", revision: "main", digest: `sha256:${"0".repeat(64)}` };
-const MODULES = ["q_proj", "v_proj"];
 const LIMIT_S = 300;
 
 export interface RondoRun extends PeerRun {
@@ -43,7 +37,7 @@ export type Privacy = "secure" | "trusted";
 export async function runRondo(folder: string, privacy: Privacy): Promise<RondoRun> {
   await mkdir(folder, { recursive: true });
   await using federation = await startFederation(folder, PARTICIPANTS);
-  const initial = await pushInitial(federation.registry, folder);
+  const initial = await pushInitial(federation.registry, folder, { rank: RANK, features: FEATURES, layers: LAYERS });
   await federation.api.client.create(FEDERATIONS, manifest(federation, initial, privacy));
   const rounds = await finished(federation);
   federation.processes.sample();
@@ -58,27 +52,6 @@ export async function runRondo(folder: string, privacy: Privacy): Promise<RondoR
     server: federation.processes.usage("server"),
     cpuSeconds: federation.processes.cpuSeconds(),
   };
-}
-
-/** A random adapter, as if another federation had published it: version 0 comes from it. */
-async function pushInitial(registry: Registry, folder: string): Promise<string> {
-  const weights = join(folder, "initial.safetensors");
-  const tensors = Array.from({ length: LAYERS }, (_, layer) =>
-    MODULES.flatMap((module) => {
-      const name = `base_model.model.model.layers.${layer}.self_attn.${module}`;
-      return [
-        { name: `${name}.lora_A.weight`, shape: [RANK, FEATURES] },
-        { name: `${name}.lora_B.weight`, shape: [FEATURES, RANK] },
-      ];
-    }),
-  ).flat();
-  await writeSafetensors(weights, tensors, new Map([["format", "pt"]]), () => [
-    Float32Array.from({ length: RANK * FEATURES }, () => Math.random() - 0.5),
-  ]);
-  const config = formatAdapterConfig({ baseModel: MODEL, rank: RANK, alpha: 2 * RANK, targetModules: MODULES });
-  const repository = new OciRepository({ registry: registry.host, repository: "bench/initial", plainHttp: true });
-  const lineage = { federation: "initial", version: 0, baseModel: MODEL };
-  return (await pushAdapter(repository, { weights, config, rank: RANK }, lineage)).reference;
 }
 
 function manifest({ namespace, registry }: BenchFederation, initial: string, privacy: Privacy) {
