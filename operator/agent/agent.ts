@@ -4,10 +4,8 @@
  * Does not: start processes or servers (run.ts).
  */
 import type { Logger } from "pino";
-import { z } from "zod";
 import type { Plan } from "../round/plan.ts";
 import { trainerJobName } from "../trainer/job.ts";
-import { TransportFault } from "../transport/faults.ts";
 import type {
   Cancellation,
   DrawStep,
@@ -15,19 +13,18 @@ import type {
   Signed,
   Work as WireWork,
 } from "../transport/generated/rondo.v1.ts";
-import { publicKeyFromRaw } from "../transport/identity.ts";
 import type { Invitation } from "../transport/invitation.ts";
-import { openPlan, planHashOf, type ReceivedPlan } from "../transport/plan.ts";
 import type { SitePolicy } from "./config.ts";
-import { NotWanted } from "./link.ts";
-import { newAssignment } from "./new-assignment.ts";
+import type { Attempt } from "./ledger.ts";
+import { ATTEMPT_ENDED, NotWanted } from "./link.ts";
+import { newAssignment, takenOver } from "./new-assignment.ts";
 import { workOf } from "./operator-link.ts";
-import { judge, type Refusal, type Verdict } from "./policy.ts";
+import { type Arrived, type Judged, PlanDesk } from "./plan-desk.ts";
+import type { Refusal, Seen, Verdict } from "./policy.ts";
 import { type Assignment, assignmentKey, hasEnded } from "./record.ts";
 import { askedAfterEnd } from "./secagg/after-end.ts";
 import { Draws } from "./secagg/draws.ts";
 import { giveUpIfOld } from "./secagg/old-ledger.ts";
-import { seenOf } from "./seen.ts";
 import { Work, type WorkDeps } from "./work.ts";
 
 /** Each may have a MiB. What is dropped the operator asks again at the next connection; an honest one never has so much to ask. */
@@ -44,7 +41,8 @@ export class Agent {
   readonly #deps: AgentDeps;
   readonly #log: Logger;
   readonly #works = new Map<string, Work>();
-  readonly #runs = new Set<Promise<void>>();
+  readonly #runs = new Map<Work, Promise<void>>();
+  readonly #desk: PlanDesk;
   readonly #draws: Draws;
   #judging: Promise<void> = Promise.resolve();
   #waiting = 0;
@@ -53,9 +51,11 @@ export class Agent {
   constructor(deps: AgentDeps) {
     this.#deps = deps;
     this.#log = deps.log;
-    const { ledger, link, policy, log, secure } = deps;
-    const { participant } = deps.invitation;
-    this.#draws = new Draws({ ledger, link, policy, log, participant, sign: secure.sign, events: secure.events });
+    const { ledger, link, policy, log, secure, invitation, identity } = deps;
+    const { participant } = invitation;
+    const { events } = secure;
+    this.#desk = new PlanDesk({ ledger, link, invitation, identity, policy, events, log, now: () => this.#now() });
+    this.#draws = new Draws({ ledger, link, policy, log, participant, sign: secure.sign, events });
   }
 
   /** Takes up again what the ledger says is not over. */
@@ -109,7 +109,8 @@ export class Agent {
     if (work?.participant !== this.#deps.invitation.participant || work.purpose !== "delta") return;
     // In turn: the plan that this cancels may still be on its way through the ledger.
     this.#judging = this.#judging.then(() => {
-      this.#works.get(assignmentKey(work))?.cancel(reason || "Cancelled", message);
+      for (const each of this.#works.values())
+        if (isUpTo(each.assignment, work)) each.cancel(reason || "Cancelled", message);
     });
   }
 
@@ -141,7 +142,7 @@ export class Agent {
     this.#isStopped = true;
     await this.#judging;
     for (const work of this.#works.values()) work.stop();
-    await Promise.all(this.#runs);
+    await Promise.all(this.#runs.values());
   }
 
   /** What the operator says is taken in the order in which it was said. */
@@ -160,88 +161,116 @@ export class Agent {
   }
 
   async #judge(signed: Signed, clockSkewMs: number): Promise<void> {
-    const { invitation, identity, policy, ledger } = this.#deps;
-    const received = this.#open(signed);
-    if (!received) return;
-    const { plan, planHash } = received;
-    const seen = { ...(await seenOf(ledger, plan)), isNameTaken: this.#isNameTaken(plan) };
-    const nowMs = this.#now();
-    const site = { participant: invitation.participant, identity, policy };
-    const trainingMs = plan.deadlines.training + clockSkewMs;
-    const hash = Buffer.from(planHash).toString("hex");
-    if (seen.planHash === hash) return this.#answerAgain(plan);
-    const verdict = judge(plan, hash, site, seen, { nowMs, trainingMs });
-    const assignment = await this.#assignmentOf(received, verdict, clockSkewMs);
-    const { verdict: word, reason, message } = { reason: "", message: "", ...verdict };
-    this.#log.info(
-      { federation: plan.federation, round: plan.roundName, verdict: word, reason, message },
-      "plan judged",
-    );
-    if (verdict.verdict === "refuse") await this.#tellSite(plan, verdict);
-    if (seen.planHash !== undefined || plan.round <= Math.max(seen.highestRound, seen.forgottenRound ?? 0)) {
+    const arrived = this.#desk.open(signed, clockSkewMs);
+    if (!arrived) return;
+    const { plan } = arrived;
+    const judged = await this.#desk.judge(arrived, this.#isNameTaken(plan));
+    if (judged.isKnown) return this.#answerAgain(plan);
+    const { latest } = judged.seen;
+    this.#tellLog(plan, judged.verdict);
+    if (judged.verdict.verdict === "accept" && latest) return this.#takeOver(arrived, judged.seen, latest);
+    if (judged.verdict.verdict === "refuse") await this.#desk.tellSite(plan, judged.verdict);
+    if (latest || isAnswered(plan, judged.seen)) {
       // The ledger's own refusals leave no trace in it: what it has answered stays answered.
-      if (verdict.verdict === "refuse") this.#refuse(assignment, verdict);
+      if (judged.verdict.verdict === "refuse") this.#refuseLate(arrived, judged.verdict, latest);
       return;
     }
+    await this.#begin(arrived, judged);
+  }
+
+  #tellLog({ federation, roundName, attempt }: Plan, given: Verdict): void {
+    const { verdict, reason, message } = { reason: "", message: "", ...given };
+    this.#log.info({ federation, round: roundName, attempt, verdict, reason, message }, "plan judged");
+  }
+
+  async #begin(arrived: Arrived, { verdict, seen }: Judged): Promise<void> {
+    const { plan, body, clockSkewMs } = arrived;
+    const { ledger, invitation } = this.#deps;
+    const seed = verdict.verdict === "accept" ? await ledger.seed(plan) : 0;
+    const { participant } = invitation;
+    const nowMs = this.#now();
+    const assignment = newAssignment(arrived, verdict, { participant, seed, clockSkewMs, nowMs });
     const pins = verdict.verdict === "accept" ? (verdict.pin ?? []) : [];
-    await ledger.begin(assignment, signed.body, seen.highestRound, [
+    await ledger.begin(assignment, body, seen.highestRound, [
       ...ledger.pins.firstUse(plan.federation, pins, nowMs),
       ...(await ledger.draws.forget(plan)),
     ]);
-    if (pins.length > 0) this.#tellOfPins(plan, pins.length);
+    if (pins.length > 0) this.#desk.tellOfPins(plan, pins.length);
     const work = new Work(assignment, plan, this.#deps);
     if (verdict.verdict === "accept") this.#accept(work);
     this.#start(work);
   }
 
-  /** First use trusts the coordinator once, and for a federation that it may have made up: its people must hear of it. */
-  #tellOfPins({ federation, roundName }: Plan, count: number): void {
-    const sentence = `${roundName} is the first round of ${federation} here: the keys of its ${count} other members are pinned as the operator showed them; compare fingerprints with their sites: rondo agent roster`;
-    this.#deps.secure.events.warn(undefined, "RosterPinned", sentence);
+  /**
+   * A later attempt takes the place of the one before: its loop is ended first, so that nothing it says or writes can come after, and what was
+   * decided is decided again on what the ledger holds then; one commit is the whole change (work.ts supersede()).
+   */
+  async #takeOver(arrived: Arrived, before: Seen, { assignment, plan: earlierPlan }: Attempt): Promise<void> {
+    const { ledger } = this.#deps;
+    const { plan, body, clockSkewMs } = arrived;
+    const earlier = this.#works.get(assignmentKey(assignment)) ?? new Work(assignment, earlierPlan, this.#deps);
+    // A cancellation that is not in the ledger yet: what it ends goes on under no other plan.
+    if (earlier.cancelled) {
+      const message = `this site's part in the round has ended: ${earlier.cancelled.message}`;
+      return this.#refuseLate(arrived, { verdict: "refuse", reason: "WorkEnded", message }, undefined);
+    }
+    earlier.stop();
+    await this.#runs.get(earlier);
+    let taken: Assignment | undefined;
+    try {
+      const { verdict, seen } = await this.#desk.judge(arrived, false);
+      if (verdict.verdict === "refuse") {
+        this.#tellLog(plan, verdict);
+        this.#refuseLate(arrived, verdict, seen.latest);
+      } else {
+        const nowMs = this.#now();
+        const pins = ledger.pins.firstUse(plan.federation, verdict.pin ?? [], nowMs);
+        await earlier.supersede((current) => {
+          const next = takenOver(arrived, current, { clockSkewMs, nowMs });
+          taken = next;
+          return [...ledger.beginWrites(next, body, before.highestRound), ...pins];
+        });
+      }
+    } finally {
+      this.#works.delete(earlier.key);
+      if (taken && hasEnded(earlier.assignment)) {
+        const work = new Work(taken, plan, this.#deps);
+        this.#accept(work);
+        this.#start(work);
+      } else {
+        this.#startAgain(earlier, earlierPlan);
+      }
+    }
+  }
+
+  /** As it was, with a cancellation that came meanwhile. */
+  #startAgain({ assignment, cancelled }: Work, plan: Plan): void {
+    const again = new Work(assignment, plan, this.#deps);
+    if (cancelled) again.cancel(cancelled.reason, cancelled.message);
+    this.#start(again);
+  }
+
+  /**
+   * Refused, and not recorded. The operator has signed that the attempt before is over: unless this site has said all it had to say in it,
+   * nothing is worked on any more that nobody waits for.
+   */
+  #refuseLate(arrived: Arrived, refusal: Refusal, latest: Attempt | undefined): void {
+    const { plan, planHash } = arrived;
+    const { participant } = this.#deps.invitation;
+    this.#desk.refuse({ ...plan, participant, planHash: Buffer.from(planHash).toString("hex") }, refusal);
+    const endsEarlier = latest && plan.attempt > latest.assignment.attempt && latest.session?.state !== "RELEASED";
+    if (endsEarlier) this.#works.get(assignmentKey(latest.assignment))?.cancel(refusal.reason, refusal.message);
   }
 
   /** The operator chooses rounds' names; Job and work folder are called after them, and have to be one assignment's alone. */
   #isNameTaken(plan: Plan): boolean {
     const job = trainerJobName(plan.roundName, this.#deps.invitation.participant, plan.attempt);
-    const key = assignmentKey(plan);
     return [...this.#works.values()].some(
-      (work) => work.key !== key && work.assignment.job === job && !work.assignment.cleaned,
+      ({ assignment }) =>
+        assignment.job === job &&
+        !assignment.cleaned &&
+        (assignment.federation !== plan.federation || assignment.round !== plan.round),
     );
-  }
-
-  /** The site's people see each refusal; keys that they have to compare are kept for `rondo agent roster`. */
-  async #tellSite(plan: Plan, { reason, message, proposed }: Refusal): Promise<void> {
-    const { ledger, secure } = this.#deps;
-    if (proposed) await ledger.pins.propose(plan, proposed, this.#now());
-    const sentence = `The plan of ${plan.roundName} of ${plan.federation} was refused: ${message}`;
-    secure.events.warn(undefined, reason, sentence);
-  }
-
-  /** undefined: of a form that this version does not know; refused. */
-  #open(signed: Signed): ReceivedPlan | undefined {
-    const { invitation } = this.#deps;
-    try {
-      return openPlan(signed, publicKeyFromRaw(Buffer.from(invitation.planKey, "base64")));
-    } catch (error) {
-      if (!(error instanceof TransportFault) || error.code !== "PlanInvalid") throw error;
-      // The signature is the operator's (transport), so what names the round may be read to answer it.
-      const named = namedWork.parse(JSON.parse(Buffer.from(signed.body).toString("utf8")));
-      const planHash = Buffer.from(planHashOf(signed.body)).toString("hex");
-      const message = `${error.message}; agent and operator may be of different versions`;
-      this.#log.warn({ round: named.roundName, err: error }, "plan not understood");
-      this.#refuse(
-        { ...named, purpose: "delta", participant: invitation.participant, planHash },
-        { reason: error.code, message },
-      );
-      return undefined;
-    }
-  }
-
-  /** In passing: a plan that is judged next does not wait until this is acknowledged. */
-  #refuse(of: Parameters<WorkDeps["link"]["refuse"]>[0], refusal: { reason: string; message: string }): void {
-    this.#deps.link
-      .refuse(of, refusal)
-      .catch((error: unknown) => this.#log.debug({ err: error }, "refusal not acknowledged"));
   }
 
   /** The first answer may have been lost, or the operator restored. */
@@ -253,7 +282,7 @@ export class Agent {
     const { state } = assignment;
     const drop = (error: unknown) =>
       this.#log.debug({ err: error, round: assignment.roundName }, "answer not repeated");
-    if (state.kind === "Refused") this.#refuse(assignment, state);
+    if (state.kind === "Refused") this.#desk.refuse(assignment, state);
     else if (state.kind === "Failed") void link.fail(assignment, state).catch(drop);
     else if (work && !hasEnded(assignment)) {
       this.#accept(work);
@@ -263,16 +292,11 @@ export class Agent {
 
   #accept(work: Work): void {
     this.#deps.link.accept(work.assignment).catch((error: unknown) => {
+      // A later attempt's plan is on its way, or a cancellation: until then the trainer goes on for it.
+      if (error instanceof NotWanted && error.reason === ATTEMPT_ENDED) return;
       if (error instanceof NotWanted) work.cancel(error.reason, error.message);
       else this.#log.debug({ err: error, round: work.assignment.roundName }, "acceptance not acknowledged");
     });
-  }
-
-  async #assignmentOf(received: ReceivedPlan, verdict: Verdict, clockSkewMs: number): Promise<Assignment> {
-    const { ledger, invitation } = this.#deps;
-    const seed = verdict.verdict === "accept" ? await ledger.seed(received.plan) : 0;
-    const { participant } = invitation;
-    return newAssignment(received, verdict, { participant, seed, clockSkewMs, nowMs: this.#now() });
   }
 
   #start(work: Work): void {
@@ -280,14 +304,15 @@ export class Agent {
     this.#count();
     const run = work.run().then(
       () => {
-        if (this.#isStopped) return;
+        // Stopped, to be gone on with: its Job is still somebody's.
+        if (!hasEnded(work.assignment)) return;
         this.#works.delete(work.key);
         this.#count();
       },
       (error: unknown) => this.#log.error({ err: error, round: work.assignment.roundName }, "assignment broke off"),
     );
-    this.#runs.add(run);
-    void run.finally(() => this.#runs.delete(run));
+    this.#runs.set(work, run);
+    void run.finally(() => this.#runs.delete(work));
   }
 
   #count(): void {
@@ -299,9 +324,11 @@ export class Agent {
   }
 }
 
-const namedWork = z.object({
-  federation: z.string().min(1).max(400),
-  round: z.int().min(1),
-  attempt: z.int().min(1),
-  roundName: z.string().max(63).default(""),
-});
+/** A cancellation ends its own attempt and those before; one that was said before a later attempt was planned does not touch that. */
+function isUpTo({ federation, round, attempt }: Assignment, of: WireWork): boolean {
+  return federation === of.federation && round === of.round && attempt <= of.attempt;
+}
+
+function isAnswered({ round }: Plan, { planHash, highestRound, forgottenRound = 0 }: Seen): boolean {
+  return planHash !== undefined || round <= Math.max(highestRound, forgottenRound);
+}

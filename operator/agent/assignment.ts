@@ -4,6 +4,7 @@
  * Does not: do it (work.ts).
  */
 import { type JobObservation, sentence } from "../trainer/observe-job.ts";
+import { ATTEMPT_ENDED } from "./link.ts";
 import { type Assignment, type AssignmentState, hasEnded } from "./record.ts";
 import type { SessionProblem, SessionState } from "./secagg/session-record.ts";
 
@@ -15,6 +16,8 @@ export interface Facts {
   hopelessSinceMs?: number;
   /** The operator says that the round is over for this site. */
   cancelled?: { reason: string; message: string };
+  /** The operator has begun another attempt, of which this agent has not heard: the next plan or a cancellation is on its way. */
+  attemptOver?: boolean;
   /** Why the last try of a step failed, where it may be tried again. */
   problem?: { reason: string; message: string };
   /** Only in Prepared. */
@@ -83,7 +86,8 @@ export function decide(assignment: Assignment, facts: Facts): Step {
     case "Trained":
       return facts.nowMs >= deadlines.aggregationMs ? fail("UploadLate", LATE_UPLOAD) : afterTraining(assignment);
     case "Sealed":
-      return facts.nowMs >= deadlines.aggregationMs ? fail("UploadLate", LATE_UPLOAD) : { do: "upload" };
+      if (facts.nowMs >= deadlines.aggregationMs) return fail("UploadLate", LATE_UPLOAD);
+      return facts.attemptOver ? { do: "wait", untilMs: deadlines.aggregationMs } : { do: "upload" };
     case "Prepared":
       return followSession(assignment, facts);
     default:
@@ -109,6 +113,8 @@ function followSession({ deadlines }: Assignment, facts: Facts): Step {
     if (isOver) return { do: "enter", state: { kind: "Contributed" } };
   }
   if (isLate) return fail("RoundEnded", LATE_SESSION);
+  const isOver = facts.attemptOver || (session.message === "refused" && session.refusal?.reason === ATTEMPT_ENDED);
+  if (isOver) return { do: "wait", untilMs: deadlines.aggregationMs };
   if (session.message === "refused") {
     return fail(
       session.refusal?.reason ?? "NotExpected",

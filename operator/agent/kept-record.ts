@@ -6,7 +6,7 @@ import type { Logger } from "pino";
 import type { Write } from "../journal/journal.ts";
 import type { Ledger } from "./ledger.ts";
 import type { AgentMetrics } from "./metrics.ts";
-import { type Assignment, hasEnded } from "./record.ts";
+import { type Assignment, hasEnded, SUPERSEDED } from "./record.ts";
 
 export interface KeptRecordDeps {
   ledger: Pick<Ledger, "save">;
@@ -36,11 +36,20 @@ export class KeptRecord {
 
   /**
    * Resolves when the ledger has it.
-   * @param more  committed with the change
+   * @param more  committed with the change; a function is asked when it is this change's turn
    * @returns false when there was nothing to change
    */
-  change(next: (current: Assignment) => Assignment | undefined, more: readonly Write[] = []): Promise<boolean> {
-    const changed = this.#changes.then(() => this.#change(next(this.#current), more));
+  change(
+    next: (current: Assignment) => Assignment | undefined,
+    more: readonly Write[] | ((current: Assignment) => readonly Write[]) = [],
+  ): Promise<boolean> {
+    const changed = this.#changes.then(() => {
+      const after = next(this.#current);
+      return this.#change(
+        after,
+        after && typeof more === "function" ? more(this.#current) : (more as readonly Write[]),
+      );
+    });
     this.#changes = changed.catch(() => undefined);
     return changed;
   }
@@ -59,7 +68,8 @@ export class KeptRecord {
     this.#current = next;
     if (!moved) return true;
     this.#deps.log.info(next.state, "assignment moved on");
-    if (hasEnded(next) && !hasEnded(before)) this.#deps.metrics.ended(next.state.kind);
+    const goesOn = next.state.kind === "Cancelled" && next.state.reason === SUPERSEDED;
+    if (hasEnded(next) && !hasEnded(before) && !goesOn) this.#deps.metrics.ended(next.state.kind);
     return true;
   }
 }

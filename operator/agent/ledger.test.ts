@@ -56,13 +56,13 @@ test("a parent is used up by rounds that masked from it, also when several mask 
   const tries = await Promise.allSettled([mask(1), mask(2), mask(3), mask(4), mask(2)]);
   expect(tries.map(({ status }) => status)).toEqual(["fulfilled", "fulfilled", "fulfilled", "rejected", "fulfilled"]);
   expect(await ledger.sessions.load(session(4))).toBeUndefined();
-  expect(await ledger.sessions.spentByOthers({ federation, round: 2, parent })).toBe(2);
-  expect(await ledger.sessions.spentByOthers({ federation, round: 9, parent })).toBe(3);
-  expect(await ledger.sessions.spentByOthers({ federation: "made.up/ns/other", round: 2, parent })).toBe(3);
+  expect(await ledger.sessions.spentByOthers({ federation, round: 2, attempt: 1, parent })).toBe(2);
+  expect(await ledger.sessions.spentByOthers({ federation, round: 9, attempt: 1, parent })).toBe(3);
+  expect(await ledger.sessions.spentByOthers({ federation: "made.up/ns/other", round: 2, attempt: 1, parent })).toBe(3);
   expect(await ledger.sessions.highestMasked(federation)).toBe(3);
   const other = `sha256:${"2".repeat(64)}`;
   await ledger.sessions.saveMasked({ ...session(5), parent: other, limit: 3 }, { row: row("MASKED") });
-  expect(await ledger.sessions.spentByOthers({ federation, round: 6, parent: other })).toBe(1);
+  expect(await ledger.sessions.spentByOthers({ federation, round: 6, attempt: 1, parent: other })).toBe(1);
 });
 
 const keys = [

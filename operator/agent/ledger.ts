@@ -9,12 +9,13 @@ import { randomInt } from "node:crypto";
 import { type Journal, JournalFault, type Write } from "../journal/journal.ts";
 import { type Plan, planSchema } from "../round/plan.ts";
 import { PinLedger } from "./pin-ledger.ts";
-import { type Assignment, assignmentKey, assignmentSchema, hasEnded } from "./record.ts";
+import { type Assignment, assignmentKey, assignmentSchema, hasEnded, roundKey } from "./record.ts";
 import { DrawLedger } from "./secagg/draw-ledger.ts";
 import { SessionLedger } from "./secagg/session-ledger.ts";
+import type { SessionRow } from "./secagg/session-record.ts";
 import type { Store } from "./store.ts";
 
-/** Of one federation; older ones that have ended are forgotten, but for the highest round number. */
+/** Of one federation, attempts counted; older ones that have ended are forgotten, but for the highest round number. */
 const KEPT_ASSIGNMENTS = 200;
 const SPACE = { assignments: "assignments", plans: "plans", rounds: "highest-rounds", seeds: "seeds" } as const;
 /** Exact in JSON and in every reader of it. */
@@ -26,6 +27,15 @@ export interface Answered {
   highestRound: number;
   /** Hash of the plan already answered for this very round and attempt, hex. */
   planHash?: string;
+  /** The newest attempt of this very round that was answered. */
+  latest?: Attempt;
+}
+
+/** An attempt that was answered: what came of it, the plan, and where its session stands. */
+export interface Attempt {
+  assignment: Assignment;
+  plan: Plan;
+  session?: SessionRow;
 }
 
 export class Ledger {
@@ -56,10 +66,21 @@ export class Ledger {
   async seen(work: { federation: string; round: number; attempt: number }): Promise<Answered> {
     const highest = await this.#journal.get(SPACE.rounds, work.federation);
     const assignment = await this.assignment(work);
+    const latest = await this.#latestAttempt(work);
     return {
       highestRound: highest ? Number(Buffer.from(highest).toString("utf8")) : 0,
       ...(assignment ? { planHash: assignment.planHash } : {}),
+      ...(latest ? { latest } : {}),
     };
+  }
+
+  async #latestAttempt(of: { federation: string; round: number }): Promise<Attempt | undefined> {
+    const value = (await this.#journal.entries(SPACE.assignments, roundKey(of))).at(-1)?.value;
+    const assignment = value && decode(value);
+    const plan = assignment && (await this.plan(assignment));
+    if (!assignment || !plan) return undefined;
+    const session = await this.sessions.row(assignment);
+    return { assignment, plan, ...(session ? { session } : {}) };
   }
 
   /** The round's seed: drawn once, then the same for every attempt. */
@@ -82,15 +103,19 @@ export class Ledger {
     highestRound: number,
     more: readonly Write[] = [],
   ): Promise<void> {
+    await this.#commit([...this.beginWrites(assignment, planBytes, highestRound), ...more]);
+    await this.#forget(assignment.federation);
+  }
+
+  /** As begin(), to be committed with something else. */
+  beginWrites(assignment: Assignment, planBytes: Uint8Array, highestRound: number): Write[] {
     const key = assignmentKey(assignment);
     const round = Math.max(assignment.round, highestRound);
-    await this.#commit([
+    return [
       { insert: { space: SPACE.assignments, key, value: encode(assignment) } },
       { put: { space: SPACE.plans, key, value: planBytes } },
       { put: { space: SPACE.rounds, key: assignment.federation, value: bytes(String(round)) } },
-      ...more,
-    ]);
-    await this.#forget(assignment.federation);
+    ];
   }
 
   /** @param more  committed with it */
@@ -112,7 +137,7 @@ export class Ledger {
 
   async plan(work: { federation: string; round: number; attempt: number }): Promise<Plan | undefined> {
     const value = await this.#journal.get(SPACE.plans, assignmentKey(work));
-    return value && planSchema.parse(JSON.parse(Buffer.from(value).toString("utf8")));
+    return value && readPlan(JSON.parse(Buffer.from(value).toString("utf8")));
   }
 
   async #commit(writes: Write[]): Promise<void> {
@@ -144,6 +169,11 @@ export class Ledger {
       }),
     );
   }
+}
+
+/** What version 2 had means the same in version 3, and work on it may be open while the agent is replaced by a newer one. */
+function readPlan(json: { schema?: unknown }): Plan {
+  return planSchema.parse(json.schema === 2 ? { ...json, schema: 3 } : json);
 }
 
 function encode(assignment: Assignment): Uint8Array {

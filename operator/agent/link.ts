@@ -63,6 +63,12 @@ export interface AdapterRequest {
   signal: AbortSignal;
 }
 
+/**
+ * The reason of a fault that says: for an earlier attempt of the round than the one that runs. Nothing has failed: the next plan is on its
+ * way, or a cancellation.
+ */
+export const ATTEMPT_ENDED = "AttemptEnded";
+
 /** The operator does not wait for this participant (any more): the round has ended, or goes on without it. */
 export class NotWanted extends Error {
   override readonly name = "NotWanted";

@@ -46,6 +46,22 @@ export function newAssignment(
   };
 }
 
+/** The first record of a later attempt: where the one before stands, with its Job, folder, token, seed and result; told and cleaned anew. */
+export function takenOver(
+  received: ReceivedPlan,
+  before: Assignment,
+  { clockSkewMs, nowMs }: Pick<Received, "clockSkewMs" | "nowMs">,
+): Assignment {
+  const { participant, seed, job, token, state, stateSinceMs, result } = before;
+  const { token: _, ...fresh } = newAssignment(
+    received,
+    { verdict: "accept" },
+    { participant, seed, clockSkewMs, nowMs },
+  );
+  const kept = { job, began: before.began ?? before.attempt, state, stateSinceMs };
+  return { ...fresh, ...kept, ...(token !== undefined && { token }), ...(result && { result }) };
+}
+
 /** Within what the ledger can hold: the time of sending is not signed, and a record that cannot be read again would stop every start. */
 function local(instantMs: number, clockSkewMs: number): number {
   return Math.min(Number.MAX_SAFE_INTEGER, Math.max(0, Math.round(instantMs + clockSkewMs)));

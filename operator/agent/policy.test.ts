@@ -34,6 +34,7 @@ const judged = (change: { plan?: Partial<Plan>; policy?: Partial<Site["policy"]>
     {
       nowMs: change.nowMs ?? nowMs,
       trainingMs: plan.deadlines.training,
+      aggregationMs: plan.deadlines.aggregation,
     },
   );
 

@@ -4,7 +4,9 @@
  * Holds: pure; a sentence names what is in the plan and the rule it breaks, never anything of the site's data.
  */
 import type { Plan } from "../round/plan.ts";
+import { sampleComplaint } from "../round/sampling.ts";
 import { sentence } from "../trainer/observe-job.ts";
+import { attemptFault, isTrained } from "./attempts.ts";
 import type { SitePolicy } from "./config.ts";
 import type { Answered } from "./ledger.ts";
 import { matchesAny } from "./patterns.ts";
@@ -32,7 +34,7 @@ export interface Refusal {
 export interface Seen extends Answered {
   /** Rounds up to this one were worked on under a ledger that is gone (secure-aggregation.md §6.5). */
   forgottenRound?: number;
-  /** Rounds from the plan's parent whose sums may hold this site's delta, this one not counted. */
+  /** Sessions from the plan's parent whose sums may hold this site's delta, this attempt's not counted. */
   spent?: number;
   pins?: Pins;
   /** This agent's part in the draw that the plan names. */
@@ -49,27 +51,33 @@ export interface Site {
 }
 
 /**
- * @param planHash    SHA-256 of the plan's bytes, hex
- * @param trainingMs  the plan's training deadline by this agent's clock
+ * @param planHash       SHA-256 of the plan's bytes, hex
+ * @param trainingMs     the plan's training deadline by this agent's clock
+ * @param aggregationMs  likewise its last one: what counts for a later attempt whose delta is there already
  */
 export function judge(
   plan: Plan,
   planHash: string,
   site: Site,
   seen: Seen,
-  time: { nowMs: number; trainingMs: number },
+  time: { nowMs: number; trainingMs: number; aggregationMs: number },
 ): Verdict {
   return (
     judgeLedger(plan, planHash, seen) ??
     judgePolicy(plan, site.policy) ??
     judgePlan(plan, site) ??
-    (time.nowMs >= time.trainingMs
-      ? refuse("DeadlinePassed", "the training deadline had passed when the plan arrived")
-      : undefined) ??
+    judgeTime(seen, time) ??
     (plan.aggregation.privacy === "secure" ? judgeSecure(plan, site, seen) : judgeTrusted(plan)) ?? {
       verdict: "accept",
     }
   );
+}
+
+function judgeTime({ latest }: Seen, time: { nowMs: number; trainingMs: number; aggregationMs: number }) {
+  const which = latest && isTrained(latest.assignment) ? "aggregation" : "training";
+  return time.nowMs >= time[`${which}Ms`]
+    ? refuse("DeadlinePassed", `the ${which} deadline had passed when the plan arrived`)
+    : undefined;
 }
 
 /** Trust comes last: keys are proposed to the site's people only by a plan that is otherwise in order. */
@@ -104,17 +112,26 @@ function judgeLedger(plan: Plan, planHash: string, seen: Seen): Refusal | undefi
       `this site's identity has masked in round ${forgotten}, of which its ledger knows nothing; it takes part from round ${forgotten + 1} on`,
     );
   }
+  if (seen.planHash === undefined && seen.latest) {
+    const fault = plan.round < seen.highestRound ? tooOld(plan, seen) : attemptFault(plan, seen.latest);
+    return fault && refuse(fault.reason, fault.message);
+  }
   if (seen.planHash === undefined && plan.round <= seen.highestRound) {
-    return refuse(
-      "RoundTooOld",
-      `round ${plan.round} is not above ${seen.highestRound}, the highest this agent has seen`,
-    );
+    const fault = tooOld(plan, seen);
+    return refuse(fault.reason, fault.message);
   }
   // Two rounds in one work folder would put one delta into two sums, whose difference shows whoever is in one of them only.
   if (seen.isNameTaken) {
     return refuse("RoundNameTaken", `another round that this site works on is called ${plan.roundName} as well`);
   }
   return undefined;
+}
+
+function tooOld({ round }: Plan, { highestRound }: Seen) {
+  return {
+    reason: "RoundTooOld",
+    message: `round ${round} is not above ${highestRound}, the highest this agent has seen`,
+  };
 }
 
 /** What is asked of the site, by its own rules alone. */
@@ -158,6 +175,8 @@ function judgePlan(plan: Plan, site: Site): Refusal | undefined {
   const keys = new Set(plan.roster.map(({ identity }) => Buffer.from(identity, "base64").toString("hex")));
   if (!isAscending || keys.size < plan.roster.length)
     return refuse("PlanMalformed", "the plan's roster is not ascending, or lists an identity twice");
+  const unsampled = sampleComplaint(plan);
+  if (unsampled) return refuse("PlanMalformed", unsampled);
   for (const [index, tensor] of plan.tensors.entries()) {
     const before = plan.tensors[index - 1];
     if (before && compareBytes(before.name, tensor.name) >= 0) {

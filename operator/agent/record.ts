@@ -41,6 +41,8 @@ export const assignmentSchema = z.strictObject({
   round: z.int().min(1),
   roundName: z.string(),
   attempt: z.int().min(1),
+  /** The attempt in which the work began, whose name Job and work folder have. Absent: in this one. */
+  began: z.int().min(1).optional(),
   purpose: z.literal("delta"),
   participant: z.string(),
   /** SHA-256 of the plan's bytes, hex. */
@@ -67,6 +69,9 @@ export const assignmentSchema = z.strictObject({
 });
 export type Assignment = z.infer<typeof assignmentSchema>;
 
+/** A later attempt of the round has taken over Job, folder, token and delta (attempts.ts): Cancelled with this reason. */
+export const SUPERSEDED = "Superseded";
+
 export type EndKind = "Contributed" | "Refused" | "Failed" | "Cancelled";
 
 export function hasEnded(assignment: Assignment): boolean {
@@ -74,7 +79,12 @@ export function hasEnded(assignment: Assignment): boolean {
   return kind === "Contributed" || kind === "Refused" || kind === "Failed" || kind === "Cancelled";
 }
 
-/** What names an assignment in the ledger; sorts by federation, then by round. */
+/** What names an assignment in the ledger; sorts by federation, then by round, then by attempt. */
 export function assignmentKey(work: { federation: string; round: number; attempt: number }): string {
-  return `${work.federation}#${String(work.round).padStart(16, "0")}#${String(work.attempt).padStart(4, "0")}`;
+  return `${roundKey(work)}${String(work.attempt).padStart(4, "0")}`;
+}
+
+/** What the keys of all attempts of a round begin with. */
+export function roundKey(work: { federation: string; round: number }): string {
+  return `${work.federation}#${String(work.round).padStart(16, "0")}#`;
 }

@@ -12,6 +12,7 @@ export async function seenOf(ledger: Ledger, plan: Plan): Promise<Seen> {
     spent: await ledger.sessions.spentByOthers({
       federation: plan.federation,
       round: plan.round,
+      attempt: plan.attempt,
       parent: plan.parent.digest,
     }),
     pins: await ledger.pins.of(plan.federation),

@@ -11,7 +11,7 @@ export function trainTask(assignment: Assignment, plan: Plan): Task {
     kind: "train",
     federation: plan.federation,
     round: plan.round,
-    attempt: plan.attempt,
+    attempt: beganIn(assignment),
     participant: assignment.participant,
     seed: assignment.seed,
     baseModel: plan.baseModel,
@@ -26,14 +26,19 @@ export function trainTask(assignment: Assignment, plan: Plan): Task {
 
 /** The Job that trains it: what the site adds, its pod template and the task's access, is not in here. */
 export function trainJob(assignment: Assignment, plan: Plan, nowMs: number): Omit<EnsureJob, "template" | "task"> {
-  const { federation, roundName: round, participant, attempt } = assignment;
+  const { federation, roundName: round, participant } = assignment;
   return {
     name: assignment.job,
     image: plan.training.image,
     resources: plan.training.resources,
-    labels: { federation, round, participant, attempt, kind: "train" },
+    labels: { federation, round, participant, attempt: beganIn(assignment), kind: "train" },
     activeDeadlineSeconds: (assignment.deadlines.trainingMs - nowMs) / 1000,
   };
+}
+
+/** A trainer and its Job outlive the attempt in which they began. */
+function beganIn({ began, attempt }: Assignment): number {
+  return began ?? attempt;
 }
 
 export function adapterOf(plan: Plan): Task["adapter"] {

@@ -8,6 +8,7 @@ import { mkdir, rm } from "node:fs/promises";
 import { join } from "node:path";
 import type { Logger } from "pino";
 import { effect } from "../fault-injection.ts";
+import type { Write } from "../journal/journal.ts";
 import { startDeadline } from "../kube/deadline.ts";
 import type { Plan } from "../round/plan.ts";
 import type { CoordinatorMessage } from "../secagg/messages.ts";
@@ -21,13 +22,14 @@ import { adapterLimitBytes, makeContribution } from "./contribution.ts";
 import type { TrainerJobs } from "./jobs.ts";
 import { KeptRecord } from "./kept-record.ts";
 import type { Ledger } from "./ledger.ts";
-import type { OperatorLink } from "./link.ts";
+import { ATTEMPT_ENDED, OperatorFault, type OperatorLink } from "./link.ts";
 import type { AgentMetrics } from "./metrics.ts";
 import { finalProblem, type Problem, pauseMs, problemOf, quoting } from "./problems.ts";
-import { type Assignment, type AssignmentState, assignmentKey, hasEnded } from "./record.ts";
+import { type Assignment, type AssignmentState, assignmentKey, hasEnded, SUPERSEDED } from "./record.ts";
 import { type SecureStep, SecureWork } from "./secagg/secure-work.ts";
 import type { SecureParts } from "./secagg/session.ts";
 import type { SessionEnd } from "./secagg/session-record.ts";
+import { abortedRow } from "./secagg/session-rows.ts";
 import { StatusReporter } from "./status-reporter.ts";
 import { trainJob, trainTask } from "./train-task.ts";
 
@@ -66,6 +68,7 @@ export class Work {
   /** Ends what is under way when the operator cancels, where the loop goes on, or the agent stops. */
   readonly #interrupt = new AbortController();
   #cancelled: Problem | undefined;
+  #isAttemptOver = false;
   #hopelessSinceMs: number | undefined;
   #failures = 0;
   #lastProblem: Problem | undefined;
@@ -104,6 +107,11 @@ export class Work {
     this.wake();
   }
 
+  /** Told by the operator; written down with the loop's next step. */
+  get cancelled(): Problem | undefined {
+    return this.#cancelled;
+  }
+
   /** What the operator asks in secure aggregation. Before the delta is there nobody may ask anything. */
   ask(message: CoordinatorMessage): void {
     if (this.assignment.state.kind === "Prepared") this.#secure?.ask(message);
@@ -138,6 +146,29 @@ export class Work {
     }
   }
 
+  /**
+   * A later attempt takes over: in one commit this record is Superseded, its session aborted with its secrets erased, and the successor begun.
+   * Only after stop(), when run() has resolved: nothing else changes the session then, and nothing of it is said any more.
+   * @param begin  what is written with it, given the record that is taken over
+   * @returns false, with nothing written, when there is nothing to take over
+   */
+  async supersede(begin: (current: Assignment) => Write[]): Promise<boolean> {
+    const end = { reason: SUPERSEDED, message: "a later attempt of the round has taken over", accused: [] };
+    const aborted = abortedRow(end, this.#now());
+    const writes = await this.#deps.ledger.sessions.supersedeWrites(this.assignment, aborted);
+    if (!writes) return false;
+    const { reason, message } = end;
+    const isMoved = await this.#record.change(
+      ({ token: _, ...current }) =>
+        hasEnded(current)
+          ? undefined
+          : { ...current, state: { kind: "Cancelled", reason, message }, told: true, cleaned: true },
+      (current) => [...writes, ...begin(current)],
+    );
+    if (isMoved) this.#secure?.ended(end);
+    return isMoved;
+  }
+
   stop(): void {
     this.#stop.abort();
     this.#interrupt.abort();
@@ -158,6 +189,7 @@ export class Work {
       ...(session ? { session } : {}),
       ...(this.#hopelessSinceMs !== undefined ? { hopelessSinceMs: this.#hopelessSinceMs } : {}),
       ...(this.#cancelled ? { cancelled: this.#cancelled } : {}),
+      ...(this.#isAttemptOver ? { attemptOver: true } : {}),
       ...(this.#lastProblem ? { problem: this.#lastProblem } : {}),
     };
   }
@@ -283,6 +315,10 @@ export class Work {
 
   async #handle(error: unknown): Promise<void> {
     const before = this.assignment;
+    if (error instanceof OperatorFault && error.reason === ATTEMPT_ENDED) {
+      this.#isAttemptOver = true;
+      return;
+    }
     const final = finalProblem(error);
     if (final && !hasEnded(before)) {
       const isKept = await this.#move(before, { kind: "Failed", ...final }).then(

@@ -42,10 +42,10 @@ export class DrawLedger {
     await this.#store.commit([put(SPACE, keyOf(row), row)]);
   }
 
-  /** All of the federation's rounds up to this one: their plans are answered. */
+  /** All of the federation's rounds before this one, whose own draw a later attempt's plan is held against again. */
   async forget(of: { federation: string; round: number }): Promise<Write[]> {
     const entries = await this.#store.entries(SPACE, `${of.federation}#`);
-    const old = entries.filter(({ value }) => rowSchema.parse(parsed(value)).round <= of.round);
+    const old = entries.filter(({ value }) => rowSchema.parse(parsed(value)).round < of.round);
     return old.map(({ key }) => remove(SPACE, key));
   }
 }

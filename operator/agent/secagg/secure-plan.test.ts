@@ -15,6 +15,7 @@ const members = ["clinic-a", "clinic-b", "clinic-c", "clinic-d", "clinic-e"].map
 const names = members.map(({ participant }) => participant);
 const plan = makeSecurePlan({ parentDigest: "2".repeat(64), parentBytes: 100, nowMs }, members);
 const secure = plan.secure!;
+const ends = { trainingMs: plan.deadlines.training, aggregationMs: plan.deadlines.aggregation };
 const policy = policySchema.parse({ federations: ["*"], images: ["*"], gpus: { max: 1 } });
 const pins = new Map(members.map(({ participant, identity }) => [participant, identity]));
 const seen: Seen = { highestRound: 0, pins };
@@ -33,7 +34,7 @@ function judged(change: Change = {}) {
     identity: members[0]!.identity,
     policy: { ...policy, ...change.policy },
   };
-  return judge(changed, "hash", site, { ...seen, ...change.seen }, { nowMs, trainingMs: plan.deadlines.training });
+  return judge(changed, "hash", site, { ...seen, ...change.seen }, { nowMs, ...ends });
 }
 
 test("an honest secure plan of pinned members is accepted", () => expect(judged()).toEqual({ verdict: "accept" }));
@@ -165,7 +166,7 @@ test.each<{ says: string; change: Change; reason: string; message?: string }>([
     change: { seen: { spent: 3 } },
     reason: "ParentReused",
     message:
-      "policy: 3 rounds from this parent adapter hold this site's delta already, and their differences tell on members",
+      "policy: 3 sums from this parent adapter may hold this site's delta already, and their differences tell on members",
   },
   {
     says: "a round that was worked on under a ledger that is gone",
@@ -251,7 +252,7 @@ function drawn() {
   const judgeWith = (change: { plan?: Plan; draw?: Partial<DrawRow> | undefined }) => {
     const row = "draw" in change && !change.draw ? {} : { draw: { ...own, ...change.draw } };
     const known = { highestRound: 0, pins: new Map(six.map((m) => [m.participant, m.identity])), ...row };
-    return judge(change.plan ?? whole, "hash", site, known, { nowMs, trainingMs: whole.deadlines.training });
+    return judge(change.plan ?? whole, "hash", site, known, { nowMs, ...ends });
   };
   return { whole, judgeWith, nonces };
 }

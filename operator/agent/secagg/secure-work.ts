@@ -3,6 +3,7 @@
  * Holds: the session is loaded before anything is decided about it; the delta is looked at again where this process has not, in files that
  * are on disk; questions are answered one after the other, and a flood of them is dropped, not kept.
  */
+import { rm } from "node:fs/promises";
 import { join } from "node:path";
 import { isDeepStrictEqual } from "node:util";
 import type { Write } from "../../journal/journal.ts";
@@ -15,6 +16,8 @@ import { SecureSession, type SessionDeps } from "./session.ts";
 import type { SessionEnd, SessionProblem } from "./session-record.ts";
 
 export type SecureStep = "advertise" | "answer" | "send" | "uploadMasked";
+
+const MASKED = "masked.bin";
 
 /** An honest operator asks four things, each again at a reconnect; what is dropped is asked again too. */
 const MOST_ASKED = 16;
@@ -74,6 +77,8 @@ export class SecureWork {
     if (!session) return;
     switch (step) {
       case "advertise":
+        // Of an attempt before: it went to another sum, and nothing may take it for this one's.
+        await rm(this.#file(MASKED), { force: true });
         return session.advertise();
       case "send":
         return session.send(this.#wake);
@@ -99,7 +104,7 @@ export class SecureWork {
 
   #sessionFiles(assignment: Assignment) {
     return {
-      masked: this.#file("masked.bin"),
+      masked: this.#file(MASKED),
       delta: async () => {
         if (!this.#difference) await this.prepare(assignment);
         return this.#difference!;

@@ -14,6 +14,8 @@ const SPACE = {
   secrets: "session-secrets",
   spent: "spent-parents",
   masked: "highest-masked",
+  /** Sessions that were released or superseded; inserted, so that none can be both (secure-aggregation.md §6.3). */
+  ends: "session-ends",
   /** Highest round of a federation that this ledger knows only from the identity Secret: it is older than what was done. */
   forgotten: "forgotten-rounds",
 } as const;
@@ -72,6 +74,22 @@ export class SessionLedger {
     ];
   }
 
+  /** Enters RELEASED. @throws JournalFault "Exists", with nothing written, when a later attempt has superseded this session */
+  async saveReleased(of: SessionOf, session: KeptSession): Promise<void> {
+    await this.#store.commit([endMark(of, "RELEASED"), ...this.writes(of, session)]);
+  }
+
+  /**
+   * For the commit in which a later attempt takes over: this session is aborted and its secrets are erased, or it will never begin.
+   * To be called while nothing else changes the session.
+   * @returns undefined when there is nothing to take over: it is RELEASED or ABORTED
+   */
+  async supersedeWrites(of: SessionOf, aborted: SessionRow): Promise<Write[] | undefined> {
+    const row = await this.row(of);
+    if (row?.state === "RELEASED" || row?.state === "ABORTED") return undefined;
+    return [endMark(of, "SUPERSEDED"), ...(row ? this.writes(of, { row: aborted }) : [])];
+  }
+
   /**
    * Enters MASKED: from now on others may have opened a sum with this site's delta in it, so the parent counts as used by this round.
    * @param limit  policy.releasesPerParent
@@ -92,10 +110,11 @@ export class SessionLedger {
   }
 
   /**
-   * How many other rounds have used this parent (sha256:…), each once. Of all federations: they are the coordinator's to name, and what two
+   * How many other sessions have used this parent (sha256:…): rounds, and each attempt of a round, for each may have been opened (§6.3). Of
+   * all federations: they are the coordinator's to name, and what two
    * of them start from the same adapter differs as little.
    */
-  async spentByOthers(of: { federation: string; round: number; parent: string }): Promise<number> {
+  async spentByOthers(of: Spender): Promise<number> {
     const entries = await this.#store.entries(SPACE.spent, `${of.parent}#`);
     return entries.filter(({ key }) => key !== spentKey(of)).length;
   }
@@ -121,20 +140,33 @@ export class SessionLedger {
 
   /** Of an assignment that the ledger forgets; what has used up its parent is never forgotten. */
   forget(of: SessionOf): Write[] {
-    return [remove(SPACE.sessions, keyOf(of)), remove(SPACE.secrets, keyOf(of))];
+    return [SPACE.sessions, SPACE.secrets, SPACE.ends].map((space) => remove(space, keyOf(of)));
   }
 }
 
+interface Spender {
+  federation: string;
+  round: number;
+  attempt: number;
+  parent: string;
+}
+
+/** Of two that would end one session, the second fails. */
+function endMark(of: SessionOf, how: "RELEASED" | "SUPERSEDED"): Write {
+  return { insert: { space: SPACE.ends, key: keyOf(of), value: new TextEncoder().encode(how) } };
+}
+
 export function parentReused(limit: number): string {
-  return `policy: ${limit} rounds from this parent adapter hold this site's delta already, and their differences tell on members`;
+  return `policy: ${limit} sums from this parent adapter may hold this site's delta already, and their differences tell on members`;
 }
 
 function keyOf(of: SessionOf): string {
   return `${assignmentKey(of)}#${of.purpose}`;
 }
 
-function spentKey({ federation, parent, round }: { federation: string; parent: string; round: number }): string {
-  return `${parent}#${federation}#${round}`;
+function spentKey({ federation, parent, round, attempt }: Spender): string {
+  const first = `${parent}#${federation}#${round}`;
+  return attempt === 1 ? first : `${first}#${attempt}`;
 }
 
 function numberOf(value: Uint8Array | undefined): number {

@@ -171,7 +171,9 @@ test("a parent that other rounds have used up meanwhile is not masked from: roun
   await work.run();
   expect(work.assignment.state).toMatchObject({ kind: "Failed", reason: "ParentReused" });
   expect(operator.peers.roots).toEqual([]);
-  expect(await ledger.sessions.spentByOthers({ federation: plan.federation, round: plan.round, parent })).toBe(3);
+  expect(
+    await ledger.sessions.spentByOthers({ federation: plan.federation, round: plan.round, attempt: 1, parent }),
+  ).toBe(3);
   expect(events.events).toMatchObject([{ reason: "ParentReused", job: work.assignment.job }]);
   expect(await sessionsEnded("Aborted")).toBe(1);
 });

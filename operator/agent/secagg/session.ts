@@ -263,8 +263,12 @@ export class SecureSession {
   }
 
   async #enter(next: ParticipantState): Promise<void> {
+    const { sessions } = this.#deps;
     const row = rowOf(next, this.#deps.now());
-    await this.#deps.sessions.save(this.#assignment, { row, secrets: storedState(next).secrets });
+    const kept = { row, secrets: storedState(next).secrets };
+    await (next.kind === "Released"
+      ? sessions.saveReleased(this.#assignment, kept)
+      : sessions.save(this.#assignment, kept));
     this.#moved(next, row);
     if (next.kind === "Released") this.#deps.metrics.sessionEnded("Released");
   }

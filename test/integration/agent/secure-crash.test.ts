@@ -121,6 +121,7 @@ async function runWithCrash(at: number): Promise<string | undefined> {
     await running.ledger.sessions.spentByOthers({
       federation: plan.federation,
       round: 2,
+      attempt: 1,
       parent: plan.parent.digest,
     }),
     where,
