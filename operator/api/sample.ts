@@ -42,8 +42,8 @@ const TOO_MANY_SPARE =
 export function wanted(sample: Sample | undefined, candidates: number): number {
   if (!sample) return candidates;
   // A decimal fraction has no exact binary one: 0.07 × 100 is 7.000000000000001, which must not become 8.
-  const share = sample.fraction === undefined ? 0 : Math.ceil(decimalNumber(sample.fraction) * candidates - 1e-9);
-  return Math.min(candidates, sample.count ?? share);
+  const share = Math.ceil(decimalNumber(sample.fraction ?? "1") * candidates - 1e-9);
+  return Math.min(candidates, sample.count ?? Math.max(1, share));
 }
 
 /** Members of a secure session of n that may be missing: n − t for t = ⌊2n/3⌋ + 1. */

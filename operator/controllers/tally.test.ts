@@ -1,0 +1,154 @@
+/** A real journal in a temporary folder; the objects are those that the test says. */
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import type { Federation } from "../api/federation.ts";
+import type { FederationRound } from "../api/federation-round.ts";
+import { federation, federationRound } from "../api/testing/objects.ts";
+import type { Journal } from "../journal/journal.ts";
+import { openJournal } from "../journal/open.ts";
+import { newRecord, type RoundRecord } from "../round/record.ts";
+import { numberInName, Tally } from "./tally.ts";
+
+const NOTES = federation();
+const NAME = NOTES.metadata.name;
+
+let folder: string;
+let journal: Journal;
+let living: Federation | undefined;
+let rounds: FederationRound[];
+beforeEach(async () => {
+  folder = await mkdtemp(join(tmpdir(), "rondo-tally-"));
+  journal = await openJournal(join(folder, "journal"));
+  living = NOTES;
+  rounds = [];
+});
+afterEach(async () => {
+  await journal.close();
+  await rm(folder, { recursive: true, force: true });
+});
+
+async function open(): Promise<Tally> {
+  const tally = new Tally(journal, {
+    federation: () => (living ? { kind: "there", object: living } : { kind: "absent" }),
+    roundsOf: () => rounds,
+  });
+  await tally.load();
+  return tally;
+}
+
+const running: RoundRecord = newRecord({ name: "notes-r1", uid: "u1", federation: NAME }, 1);
+
+function ended(phase: "Succeeded" | "Failed" | "Cancelled", over: Partial<RoundRecord> = {}): RoundRecord {
+  return {
+    ...running,
+    phase,
+    phaseTimes: [...running.phaseTimes, { phase, atMs: 77 }],
+    outcome: { reason: phase === "Failed" ? "QuorumLost" : phase, message: "so it ended" },
+    ...over,
+  };
+}
+
+async function end(tally: Tally, ...phases: Array<"Succeeded" | "Failed" | "Cancelled">) {
+  for (const phase of phases) await journal.commit(tally.writes(running, ended(phase)));
+}
+
+test("a round is counted when it ends, once, and a restart knows it", async () => {
+  const tally = await open();
+  expect(tally.writes(running, { ...running, phase: "Training" })).toEqual([]);
+  await end(tally, "Succeeded", "Failed", "Cancelled");
+  expect(tally.writes(ended("Succeeded"), ended("Succeeded"))).toEqual([]);
+  expect((await open()).of(NOTES)).toMatchObject({ succeeded: 1, failed: 1, cancelled: 1, lastEndedMs: 77 });
+});
+
+describe("failures in a row", () => {
+  test("end with a success, and not with a cancelled round", async () => {
+    const tally = await open();
+    await end(tally, "Failed", "Cancelled", "Failed");
+    expect(tally.of(NOTES)).toMatchObject({
+      failuresInRow: 2,
+      lastFailure: { round: "notes-r1", reason: "QuorumLost", message: "so it ended" },
+    });
+    await end(tally, "Succeeded");
+    expect(tally.of(NOTES)).toMatchObject({ failuresInRow: 0, failed: 2 });
+  });
+
+  test("begin anew when the Federation's spec has changed", async () => {
+    const tally = await open();
+    await end(tally, "Failed", "Failed");
+    living = federation({ metadata: { generation: 2 } });
+    await end(tally, "Failed");
+    expect(tally.of(living)).toMatchObject({ failuresInRow: 1, generationOfRow: 2, failed: 3 });
+  });
+});
+
+test("the last known loss stays when a round has none to show", async () => {
+  const tally = await open();
+  const candidate = { digest: "sha256:d", file: "f", byteLength: 1, contributors: 3 };
+  const metrics = { trainLoss: 1.5, tokens: 9 };
+  await journal.commit(tally.writes(running, ended("Succeeded", { candidate: { ...candidate, metrics } })));
+  await journal.commit(tally.writes(running, ended("Succeeded", { candidate })));
+  expect(tally.of(NOTES)).toMatchObject({ succeeded: 2, lastTrainLoss: 1.5 });
+});
+
+test("a round whose Federation is gone is counted nowhere", async () => {
+  const tally = await open();
+  living = undefined;
+  expect(tally.writes(running, ended("Cancelled"))).toEqual([]);
+  expect(tally.federations()).toEqual([]);
+});
+
+describe("a Federation that is created anew under its name", () => {
+  const anew = federation({ metadata: { uid: "another" } });
+
+  test("begins at nothing, also when nobody saw the first one go", async () => {
+    const tally = await open();
+    await end(tally, "Succeeded");
+    expect(tally.of(anew)).toMatchObject({ uid: "another", succeeded: 0, created: 0 });
+  });
+
+  test("and when the first one was forgotten, no row is left", async () => {
+    const tally = await open();
+    await end(tally, "Succeeded");
+    await tally.forget(NAME);
+    expect(await journal.entries("tally")).toEqual([]);
+    expect((await open()).federations()).toEqual([]);
+  });
+});
+
+test("the name of a round to be created is kept until it is counted", async () => {
+  const tally = await open();
+  await tally.change(NOTES, {}, "clinic-notes-r1");
+  await end(tally, "Failed");
+  expect((await open()).of(NOTES)).toMatchObject({ creating: "clinic-notes-r1", created: 0, failed: 1 });
+  await tally.change(NOTES, { created: 1, lastNumber: 1 });
+  const row = (await open()).of(NOTES);
+  expect(row).toMatchObject({ created: 1, lastNumber: 1, failed: 1 });
+  expect(row.creating).toBeUndefined();
+});
+
+test("without a row (a lost journal, an earlier release) the objects and what was created before tell", async () => {
+  living = federation({ status: { rounds: { succeeded: 4, failed: 2, cancelled: 1 } } });
+  const own = { metadata: { ownerReferences: [owner("uid-of-clinic-notes")] } };
+  rounds = [
+    federationRound({ metadata: { name: "clinic-notes-r6", ...own.metadata } }),
+    federationRound({ metadata: { name: "clinic-notes-r9" } }),
+  ];
+  expect((await open()).of(living)).toMatchObject({ succeeded: 4, failed: 2, cancelled: 1, created: 6, lastNumber: 6 });
+
+  await journal.commit([{ put: { space: "created-rounds", key: living.metadata.uid, value: Buffer.from("8") } }]);
+  expect((await open()).of(living)).toMatchObject({ created: 8, lastNumber: 8 });
+});
+
+test.each([
+  ["clinic-notes-r7", 7],
+  ["clinic-notes-r07", 0],
+  ["clinic-notes-r7b", 0],
+  ["clinic-notes-rest", 0],
+  ["other-r7", 0],
+])("the number in %s is %d", (round, number) => expect(numberInName("clinic-notes", round)).toBe(number));
+
+function owner(uid: string) {
+  return { apiVersion: "rondo.dev/v1alpha1", kind: "Federation", name: NAME, uid, controller: true };
+}
