@@ -13,6 +13,7 @@ import {
   applyContribution,
   applyReport,
   applyUploadBegun,
+  isOfEndedAttempt,
   isOpen,
   isProgressOnly,
   type Report,
@@ -26,6 +27,7 @@ import { readableAdapter } from "./readable-adapter.ts";
 import { removeSpooled } from "./round/actions/clean-up.ts";
 import { sendPlan } from "./round/actions/messages.ts";
 import {
+  attemptEnded,
   checked,
   type DrawReport,
   exclude,
@@ -81,7 +83,8 @@ export class OperatorCoordinator implements Coordinator {
       const own = record.participants.find(({ name }) => name === session.participant);
       // What its cohort's step or its draw asks goes out with the round's next look.
       if (record.draw || (own && !hasReleased(record, own.name))) this.#wakeRound(record.name);
-      if (!own || isSettled(own) || !isOpen(record)) continue;
+      // A plan that is still being made goes out with the round's next look.
+      if (!own || isSettled(own) || !isOpen(record) || record.phase === "Planning") continue;
       void sendPlan(this.#context, this.#workplace, record, [session.participant]).catch((error: unknown) =>
         this.#context.log.error({ round: record.name, err: error }, "plan not sent"),
       );
@@ -101,6 +104,12 @@ export class OperatorCoordinator implements Coordinator {
     if (!record || !work) {
       if (session && work) this.#cancelIfOver(session, work);
       return;
+    }
+    if (isOfEndedAttempt(record, work.attempt, report.kind)) {
+      // Whoever is not in the next attempt is not to wait for it.
+      if (session) this.#cancelIfOver(session, work);
+      if (isTerminal(record)) return;
+      throw attemptEnded();
     }
     if (report.kind === "accept" || report.kind === "refuse" || report.kind === "advertise")
       this.#checkPlan(record, report.body.planHash);
@@ -123,7 +132,8 @@ export class OperatorCoordinator implements Coordinator {
       return;
     }
     try {
-      await takeAnswer(this.#context, this.#workplace, { uid: record.uid, participant }, report);
+      const sender = { uid: record.uid, attempt: report.body.work!.attempt, participant };
+      await takeAnswer(this.#context, this.#workplace, sender, report);
     } finally {
       this.#wakeRound(record.name);
     }
@@ -141,15 +151,25 @@ export class OperatorCoordinator implements Coordinator {
 
   async admitUpload(participant: string, manifest: Manifest): Promise<void> {
     const record = await this.#admitted(participant, manifest);
+    this.#context.storage.requireRoom();
     if (record.secure && isOpen(record)) await this.#signed(record, participant, manifest);
     const begun = (now: RoundRecord) => applyUploadBegun(now, participant, this.#context.now());
     await this.#workplace.desk.update(record.uid, begun);
     this.#wakeRound(record.name);
   }
 
+  foundNoRoom(neededBytes: number | undefined): void {
+    if (neededBytes === undefined) this.#context.storage.noteFull();
+    else this.#context.storage.noteWanted(neededBytes);
+  }
+
   async uploaded(participant: string, manifest: Manifest, file: string): Promise<void> {
-    // The last byte may have come after the deadline.
-    const record = await this.#admitted(participant, manifest);
+    // The last byte may have come after the deadline, or after the attempt.
+    const record = await this.#admitted(participant, manifest).catch(async (error: unknown) => {
+      if (error instanceof TransportFault && error.code === "AttemptEnded")
+        await removeSpooled(this.#context, this.#workplace, [rootOf(manifest)]);
+      throw error;
+    });
     const contribution = { participant, root: rootOf(manifest), byteLength: manifest.byteLength, file };
     const isNew = !record.contributions.some((known) => known.participant === participant);
     await this.#contribute(record, manifest, contribution);
@@ -182,8 +202,9 @@ export class OperatorCoordinator implements Coordinator {
 
   /** In a secure round the sender belongs to U3 from the commit on that holds what it signed. */
   async #contribute(record: RoundRecord, manifest: Manifest, contribution: Contribution): Promise<void> {
-    const change = (now: RoundRecord) => this.#counted(now, contribution);
-    const sender = { uid: record.uid, participant: contribution.participant };
+    const { attempt } = manifest.work!;
+    const change = (now: RoundRecord) => this.#counted(now, attempt, contribution);
+    const sender = { uid: record.uid, attempt, participant: contribution.participant };
     if (record.secure && isOpen(record)) {
       const answer = { $case: "mask", value: signedInput(record, contribution.participant, manifest) } as const;
       await taken(this.#context, this.#workplace, sender, answer, change);
@@ -191,7 +212,8 @@ export class OperatorCoordinator implements Coordinator {
   }
 
   /** Asked again in the moment in which it is written: the step may have ended while the cohorts' state was read. */
-  #counted(now: RoundRecord, contribution: Contribution): RoundRecord {
+  #counted(now: RoundRecord, attempt: number, contribution: Contribution): RoundRecord {
+    if (now.attempt !== attempt) throw attemptEnded();
     const fault = uploadFault(now, contribution, this.#context.now());
     if (fault) throw new TransportFault(UPLOAD_CODES[fault.code], fault.message);
     return applyContribution(now, contribution, this.#context.now());
@@ -200,12 +222,14 @@ export class OperatorCoordinator implements Coordinator {
   /** Before the first chunk: whose vector this is, and that it is meant for this session. */
   async #signed(record: RoundRecord, participant: string, manifest: Manifest): Promise<void> {
     const value = signedInput(record, participant, manifest);
-    await checked(this.#context, this.#workplace, { uid: record.uid, participant }, { $case: "mask", value });
+    const sender = { uid: record.uid, attempt: manifest.work!.attempt, participant };
+    await checked(this.#context, this.#workplace, sender, { $case: "mask", value });
   }
 
   async #admitted(participant: string, manifest: Manifest): Promise<RoundRecord> {
     const record = this.#find(manifest.work, participant);
     if (!record) throw new TransportFault("NotExpected", "there is no such round; it may have been deleted");
+    if (!isTerminal(record) && manifest.work!.attempt !== record.attempt) throw attemptEnded();
     this.#checkPlan(record, manifest.planHash);
     const { byteLength } = manifest;
     const fault = uploadFault(record, { participant, root: rootOf(manifest), byteLength }, this.#context.now());
@@ -224,11 +248,12 @@ export class OperatorCoordinator implements Coordinator {
       throw new TransportFault("NotExpected", "this speaks of another plan than the one that this round has");
   }
 
-  /** The record of this work, if it is this participant's. */
+  /** The record of this work, if it is this participant's; it may have come to a later attempt. */
   #find(work: Work | undefined, participant: string): RoundRecord | undefined {
-    if (!work || work.participant !== participant || work.attempt !== 1 || work.purpose !== "delta") return undefined;
+    if (!work || work.participant !== participant || work.purpose !== "delta") return undefined;
     const federation = federationName(this.#context, work.federation);
     const record = federation === undefined ? undefined : this.#workplace.desk.numbered(federation, work.round);
+    if (record && work.attempt > record.attempt) return undefined;
     return record?.participants.some(({ name }) => name === participant) ? record : undefined;
   }
 
@@ -242,7 +267,9 @@ export class OperatorCoordinator implements Coordinator {
     const reason = (own && isOut(own) ? own.reason : record?.outcome?.reason) || "RoundEnded";
     const message =
       (own && isOut(own) ? own.message : record?.outcome?.message) || "the round has ended or was deleted";
-    session.sendCancellation({ ...work, step: "cancel" }, reason, message.slice(0, 256));
+    // Of the attempt that runs: it ends what the site does for any earlier one as well.
+    const attempt = Math.max(work.attempt, record?.attempt ?? 1);
+    session.sendCancellation({ ...work, attempt, step: "cancel" }, reason, message.slice(0, 256));
   }
 }
 

@@ -18,7 +18,7 @@ export async function readableAdapter(
 ): Promise<{ file: string; byteLength: number; round?: RoundRecord } | undefined> {
   for (const record of workplace.desk.open()) {
     if (!record.plan || !record.participants.some(({ name }) => name === participant)) continue;
-    const { parent, publish } = await workplace.plan(record.uid);
+    const { parent, publish } = await workplace.plan(record, 1);
     if (parent.adapterDigest !== digest) continue;
     const repository = () => repositoryOf(context.client, context.config.namespace, publish.oci);
     return { ...(await context.adapters.ensure(parent, repository)), round: record };

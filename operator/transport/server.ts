@@ -105,7 +105,7 @@ export class CoordinationServer {
 
   /** Forgets the uploads of a round that has ended; the files of these roots are the caller's to remove. */
   forgetUploads(federation: string, round: number): Promise<string[]> {
-    return forgetUploads(this.#parts.journal, federation, round);
+    return forgetUploads(this.#parts.journal, { federation, round });
   }
 
   async listen(address: string, credentials: ServerCredentials): Promise<void> {

@@ -50,9 +50,15 @@ export async function recordReceived(journal: Journal, work: Work, upload: Uploa
   await journal.commit([{ put: { space: SPACE, key: keyOf(work), value: encode({ ...upload, state: "received" }) } }]);
 }
 
-/** Forgets all uploads of a round that has ended: none is expected any more. @returns the roots of their files, whole or not */
-export async function forgetUploads(journal: Journal, federation: string, round: number): Promise<string[]> {
-  const entries = await journal.entries(SPACE, `${federation}/${round}/`);
+/**
+ * Forgets all uploads of a round that has ended, or of one of its attempts: none is expected any more.
+ * @returns the roots of their files, whole or not
+ */
+export async function forgetUploads(
+  journal: Journal,
+  { federation, round, attempt }: Pick<Work, "federation" | "round"> & { attempt?: number },
+): Promise<string[]> {
+  const entries = await journal.entries(SPACE, `${federation}/${round}/${attempt === undefined ? "" : `${attempt}/`}`);
   if (entries.length > 0) await journal.commit(entries.map(({ key }) => ({ remove: { space: SPACE, key } })));
   return entries.map(({ value }) => decode(value).root);
 }

@@ -12,6 +12,7 @@ import { activate } from "./actions/activate.ts";
 import { makeCandidate } from "./actions/candidate.ts";
 import { cleanUp } from "./actions/clean-up.ts";
 import { announceDraw } from "./actions/draw.ts";
+import { dropAttempt } from "./actions/drop-attempt.ts";
 import { sendCancellation, sendPlan } from "./actions/messages.ts";
 import { makePlan } from "./actions/plan.ts";
 import { publishCandidate } from "./actions/publish.ts";
@@ -32,9 +33,13 @@ async function perform(context: Context, workplace: Workplace, record: RoundReco
     workplace.effects.start(record.uid, name, (signal) =>
       work(signal).catch((error) => tell(context, record, name, error)),
     );
+  // What meets a full disk is asked for again, and would meet it again at once: the volume's room wakes the round.
+  const whenThereIsRoom = async (work: () => Promise<void>) => (context.storage.problem ? undefined : work());
   switch (action.do) {
     case "plan":
-      return start("plan", (signal) => makePlan(context, record, settingsOf(context, record), signal));
+      return start("plan", (signal) => makePlan(context, record, () => settingsOf(context, record), signal));
+    case "dropAttempt":
+      return dropAttempt(context, workplace, record, action.attempt);
     case "sendPlan":
       return sendPlan(context, workplace, record, action.participants);
     case "cancel":
@@ -44,11 +49,11 @@ async function perform(context: Context, workplace: Workplace, record: RoundReco
     case "announce":
       return announce(context, workplace, record, action.participants);
     case "sum":
-      return addUp(workplace, record, action.contributions);
+      return whenThereIsRoom(() => addUp(workplace, record, action.contributions));
     case "unmask":
-      return unmask(workplace, record, action.cohort);
+      return whenThereIsRoom(() => unmask(workplace, record, action.cohort));
     case "makeCandidate":
-      return start("candidate", () => makeCandidate(context, workplace, record));
+      return whenThereIsRoom(async () => start("candidate", () => makeCandidate(context, workplace, record)));
     case "publish":
       return start("publish", (signal) => publishCandidate(context, workplace, record, signal));
     case "abortPublish":
@@ -62,11 +67,11 @@ async function perform(context: Context, workplace: Workplace, record: RoundReco
 
 async function addUp(workplace: Workplace, record: RoundRecord, contributions: Contribution[]): Promise<void> {
   if (!record.secure) {
-    const sum = await workplace.sum(record.uid);
+    const sum = await workplace.sum(record);
     for (const contribution of contributions) sum.add(contribution);
     return;
   }
-  const sum = await workplace.secureSum(record.uid);
+  const sum = await workplace.secureSum(record);
   for (const { participant, file } of contributions)
     sum.add({ cohort: cohortOf(record, participant)!.number, participant, file });
 }

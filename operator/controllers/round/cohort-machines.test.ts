@@ -132,7 +132,7 @@ test("after every commit of a session a new process stands where the old one sto
   const { step, u1, u2, u3, answered } = record.secure!.cohorts[0]!;
   expect([step, u1, u2!.length, u3!.length, answered.length]).toEqual(["complete", SEVEN, 6, 6, 5]);
   expect(restarts).toBe(7 + 6 + 6 + 5 + 5 + 5);
-  await journal.commit(await forgetAnswers(journal, record.uid));
+  await journal.commit(await forgetAnswers(journal, record));
   expect(await journal.entries("secagg")).toEqual([]);
 });
 

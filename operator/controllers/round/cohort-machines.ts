@@ -1,5 +1,5 @@
 /**
- * The coordinator's side of secure aggregation for one round: a state of secagg/coordinator per cohort, rebuilt from record and journal.
+ * The coordinator's side of secure aggregation for one attempt of a round: a state of secagg/coordinator per cohort, rebuilt from record and journal.
  * Holds: which step a cohort is in, and its sets, is the record's word alone: a state is brought to it before it is used; the bytes of each
  *   answer lie in journal space "secagg" in the commit that put its sender into the record. So nothing is asked for twice after a restart.
  * Does not: decide when a step ends (operator/round), nor send anything.
@@ -31,11 +31,11 @@ export type StepAnswer = ParticipantMessage | { $case: "mask"; value: SignedInpu
 export class CohortMachines {
   /** Of each cohort of the plan, in its order. */
   readonly terms: readonly SessionTerms[];
-  readonly #uid: string;
+  readonly #prefix: string;
   readonly #states: CohortState[];
 
-  private constructor(uid: string, terms: SessionTerms[]) {
-    this.#uid = uid;
+  private constructor(prefix: string, terms: SessionTerms[]) {
+    this.#prefix = prefix;
     this.terms = terms;
     this.#states = terms.map(() => openCohort());
   }
@@ -46,15 +46,15 @@ export class CohortMachines {
     { plan, planHash }: RoundPlan,
     record: () => RoundRecord,
   ): Promise<CohortMachines> {
-    const { uid } = record();
+    const prefix = prefixOf(record());
     const keys = new Map(
       plan.roster.map(({ participant, identity }) => [participant, Buffer.from(identity, "base64")]),
     );
     const terms = plan.secure!.cohorts.map((_, number) =>
       sessionTerms(plan, planHash, number, (name) => new Uint8Array(keys.get(name)!)),
     );
-    const machines = new CohortMachines(uid, terms);
-    const entries = await journal.entries(SPACE, `${uid}/`);
+    const machines = new CohortMachines(prefix, terms);
+    const entries = await journal.entries(SPACE, prefix);
     await machines.#rebuild(record(), entries);
     return machines;
   }
@@ -68,7 +68,7 @@ export class CohortMachines {
     const number = record.secure!.cohorts.findIndex(({ members }) => members.includes(participant));
     const state = this.#at(record, number);
     this.#states[number] = this.#received(number, state, participant, answer);
-    const key = `${this.#uid}/${number}/${answer.$case}/${participant}`;
+    const key = `${this.#prefix}${number}/${answer.$case}/${participant}`;
     return { put: { space: SPACE, key, value: encode(answer) } };
   }
 
@@ -134,10 +134,15 @@ export class CohortMachines {
   }
 }
 
-/** For the round's end. */
-export async function forgetAnswers(journal: Journal, uid: string): Promise<Write[]> {
-  const entries = await journal.entries(SPACE, `${uid}/`);
+/** For the attempt's end. */
+export async function forgetAnswers(journal: Journal, of: Pick<RoundRecord, "uid" | "attempt">): Promise<Write[]> {
+  const entries = await journal.entries(SPACE, prefixOf(of));
   return entries.map(({ key }) => ({ remove: { space: SPACE, key } }));
+}
+
+/** None is the beginning of another: what an attempt leaves is removed while the next one runs. */
+function prefixOf({ uid, attempt }: Pick<RoundRecord, "uid" | "attempt">): string {
+  return attempt === 1 ? `${uid}/` : `${uid}@${attempt}/`;
 }
 
 /** Whose answers to this closed step the record counts: those whom the next step asks. */

@@ -21,7 +21,14 @@ import type { SumOptions } from "./sum-messages.ts";
 
 /** Why a contribution does not count; the participant becomes Excluded with it. */
 export class ContributionFault extends Error {
-  readonly reason: "NotOpened" | "Malformed" | "WrongTensors" | "NonFinite" | "NotClipped" | "WrongWeight";
+  readonly reason:
+    | "NotOpened"
+    | "Malformed"
+    | "WrongTensors"
+    | "NonFinite"
+    | "NotClipped"
+    | "WrongWeight"
+    | "FileMissing";
   constructor(reason: ContributionFault["reason"], message: string) {
     super(message);
     this.name = "ContributionFault";
@@ -36,6 +43,7 @@ type Add = (tensor: string, at: number, values: Float32Array, weight: number) =>
 
 /**
  * @param add  receives every chunk of values in the order of the file, after all of them were checked
+ * @returns what is private to the participant: its weight, and what else it says beside its values
  * @throws ContributionFault; whatever the file system throws
  */
 export async function readContribution(
@@ -43,15 +51,17 @@ export async function readContribution(
   source: { participant: string; file: string },
   add: Add,
   keptBytes = KEPT_BYTES,
-): Promise<void> {
+): Promise<{ weight: number; metadata: ReadonlyMap<string, string> }> {
   const count = options.tensors.reduce((sum, { shape }) => sum + valueCount(shape), 0);
   const kept = count * Float32Array.BYTES_PER_ELEMENT <= keptBytes ? new KeptValues(count) : undefined;
-  const weight = await check(options, source, (tensor, at, values) => kept?.keep(tensor, at, values));
-  if (kept) return kept.addTo(add, weight);
-  await stream(options, source, {
-    header: () => {},
-    values: (tensor, at, values) => add(tensor.name, at, values, weight),
-  });
+  const { weight, metadata } = await check(options, source, (tensor, at, values) => kept?.keep(tensor, at, values));
+  if (kept) kept.addTo(add, weight);
+  else
+    await stream(options, source, {
+      header: () => {},
+      values: (tensor, at, values) => add(tensor.name, at, values, weight),
+    });
+  return { weight, metadata };
 }
 
 /** Memory for the values of one contribution after the other: a new buffer for each would be garbage that is collected late. */
@@ -82,14 +92,16 @@ async function check(
   options: SumOptions,
   source: { participant: string; file: string },
   seen: Receiver["values"],
-): Promise<number> {
+): Promise<{ weight: number; metadata: ReadonlyMap<string, string> }> {
   let weight = 0;
+  let metadata: ReadonlyMap<string, string> = new Map();
   let squared = 0;
   await stream(options, source, {
     header(header) {
       const fault = checkTensors(options.tensors, header.tensors);
       if (fault) throw new ContributionFault("WrongTensors", deltaSentence(fault));
       weight = weightIn(header);
+      metadata = header.metadata;
     },
     values(tensor, at, values) {
       const count = countNonFinite(values);
@@ -102,7 +114,7 @@ async function check(
   // The number itself stays private: how far beyond is nobody's business but the site's.
   if (!isClipped(squared, options.clipNorm))
     throw new ContributionFault("NotClipped", "the delta is larger than the plan's clipNorm; the agent must clip it");
-  return weight;
+  return { weight, metadata };
 }
 
 function weightIn(header: SafetensorsHeader): number {
@@ -119,7 +131,10 @@ interface Receiver {
 }
 
 async function stream(options: SumOptions, source: { participant: string; file: string }, receiver: Receiver) {
-  const { size } = await stat(source.file);
+  const { size } = await stat(source.file).catch((error: NodeJS.ErrnoException) => {
+    if (error.code !== "ENOENT") throw error;
+    throw new ContributionFault("FileMissing", "the operator's volume has lost what this participant uploaded");
+  });
   try {
     const reader = new SafetensorsStream(plaintextLength(size), receiver);
     const { planHash, privateKey } = options;

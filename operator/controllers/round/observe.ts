@@ -10,9 +10,12 @@ import type { Result } from "../effects.ts";
 import { initialState } from "../federation/initial-state.ts";
 import { there } from "../objects.ts";
 import { candidatesOf } from "../selector.ts";
+import { isDiskFull } from "../storage.ts";
 import type { ActiveVersion } from "../versions.ts";
 import type { CandidateFile } from "./actions/candidate.ts";
 import { termsOf } from "./actions/plan.ts";
+import { SettingsFault } from "./actions/settings-fault.ts";
+import { SumAgain } from "./sum-threads.ts";
 import type { Workplace } from "./workplace.ts";
 
 /** An API server that answers so may answer better later. */
@@ -24,6 +27,7 @@ export function observe(context: Context, workplace: Workplace, record: RoundRec
   const earlier = earlierRound(context, workplace, record);
   const plan = planResult(effects.result(record.uid, "plan"));
   const candidate = candidateResult(effects.result(record.uid, "candidate"));
+  const { problem: noRoom } = context.storage;
   const publish = publishResult(effects.result(record.uid, "publish"), effects.isRunning(record.uid, "publish"));
   const activation = effects.result(record.uid, "activate");
   const refusal = refusalOf(activation);
@@ -32,11 +36,12 @@ export function observe(context: Context, workplace: Workplace, record: RoundRec
     cancelled: round?.spec.cancel === true,
     deleting: round?.metadata.uid !== record.uid || round.metadata.deletionTimestamp !== undefined,
     federation: federationView(context, record),
+    ...(noRoom !== undefined && { storage: { problem: noRoom } }),
     ...(earlier !== undefined && { earlier }),
     connected: context.attendance.connected(),
     revoked: revoked(context, record),
     ...(plan && { plan }),
-    sum: workplace.sumView(record.uid),
+    sum: workplace.sumView(record),
     ...(candidate && { candidate }),
     ...(publish && { publish }),
     publishing: effects.isRunning(record.uid, "publish"),
@@ -102,17 +107,19 @@ function revoked(context: Context, record: RoundRecord): Set<string> {
 function planResult(result: Result<PlanResult> | undefined): PlanResult | undefined {
   if (!result) return undefined;
   if (result.kind === "done") return result.value;
-  const { error } = result;
-  const passes = isKubeFault(error, ...PASSING);
-  const retry = passes || (error instanceof PublishFault && error.transient);
-  return { kind: "failed", problem: problemOf(error), retry };
+  const { error, atMs } = result;
+  const failed = { kind: "failed", problem: problemOf(error), atMs } as const;
+  if (error instanceof SettingsFault) return { ...failed, retry: false, code: "InvalidSettings" };
+  const passes = isKubeFault(error, ...PASSING) || isDiskFull(error);
+  return { ...failed, retry: passes || (error instanceof PublishFault && error.transient) };
 }
 
 function candidateResult(result: Result<CandidateFile> | undefined): World["candidate"] {
   if (!result) return undefined;
-  return result.kind === "done"
-    ? { kind: "made", ...result.value }
-    : { kind: "failed", problem: problemOf(result.error) };
+  if (result.kind === "done") return { kind: "made", ...result.value };
+  const { error, atMs, tries } = result;
+  const passes = isDiskFull(error) || error instanceof SumAgain || (error instanceof PublishFault && error.transient);
+  return { kind: "failed", problem: problemOf(error), ...(passes && { retry: { atMs, tries } }) };
 }
 
 /** An API server that does not answer refuses nothing. */

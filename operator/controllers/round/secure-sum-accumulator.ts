@@ -5,6 +5,7 @@
  */
 import { closeSync, openSync, readSync, unlinkSync, writeSync } from "node:fs";
 import type { RingElements } from "../../aggregation/ring-mean.ts";
+import { SecaggFault } from "../../secagg/faults.ts";
 import type { Kernel } from "../../secagg/kernels/kernel.ts";
 import { addToSum } from "../../secagg/masks.ts";
 import { RING_BYTES, type VectorLayout } from "../../secagg/vector.ts";
@@ -34,13 +35,16 @@ export class Accumulator {
     this.members.clear();
   }
 
-  /** @throws what the file system throws; the sum is then worth nothing until clear() */
+  /**
+   * @throws SecaggFault "SumInvalid" when the volume has lost the vector, or a part of it; what the file system throws. The sum is then worth
+   *   nothing until clear()
+   */
   add({ participant, file }: Input): void {
     if (this.members.has(participant)) return;
     // Before the first byte: a half-added vector must be cleared away too.
     this.members.add(participant);
     const { ring, byteLength } = this.#layout;
-    const opened = openSync(file, "r");
+    const opened = openVector(file, participant);
     try {
       for (let at = 0; at < byteLength; at += READ_BYTES) {
         const piece = this.#buffer.subarray(0, Math.min(READ_BYTES, byteLength - at));
@@ -96,11 +100,20 @@ function signed(ring: VectorLayout["ring"], buffer: ArrayBufferLike, at: number,
   return ring === "u32" ? new Int32Array(buffer, begin, count) : new Int16Array(buffer, begin, count);
 }
 
+function openVector(file: string, participant: string): number {
+  try {
+    return openSync(file, "r");
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== "ENOENT") throw error;
+    throw new SecaggFault("SumInvalid", `the operator's volume has lost the masked vector of ${participant}`);
+  }
+}
+
 function readExactly(file: number, position: number, bytes: Uint8Array): void {
   let done = 0;
   while (done < bytes.length) {
     const read = readSync(file, bytes, done, bytes.length - done, position + done);
-    if (read === 0) throw new Error("a masked vector in the spool is shorter than planned");
+    if (read === 0) throw new SecaggFault("SumInvalid", "a masked vector in the spool is shorter than planned");
     done += read;
   }
 }

@@ -80,5 +80,7 @@ export type SecureSumAnswer =
   | { id: number; kind: "unmasked"; sum: CohortSum }
   | { id: number; kind: "lost"; fault: CohortFault }
   | { id: number; kind: "candidate"; digest: string; byteLength: number }
-  /** Not a participant's doing: the disk, the memory, the parent. */
+  /** No candidate can be made of these sums and this parent, however often it is tried. */
+  | { id: number; kind: "impossible"; message: string }
+  /** Not a participant's doing: the disk, the memory. The sums are worth nothing from now on. */
   | { id: number; kind: "failed"; message: string };

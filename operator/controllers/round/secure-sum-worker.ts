@@ -12,6 +12,7 @@ import { recover } from "../../secagg/coordinator/recover.ts";
 import { SecaggFault } from "../../secagg/faults.ts";
 import { simdKernel } from "../../secagg/kernels/simd.ts";
 import { decodeTail, vectorLayout } from "../../secagg/vector.ts";
+import { NoCandidate } from "./no-candidate.ts";
 import { Accumulator, type UnmaskedSum } from "./secure-sum-accumulator.ts";
 import { checkTail } from "./secure-sum-check.ts";
 import { Crew } from "./secure-sum-crew.ts";
@@ -47,10 +48,11 @@ async function answer(request: SecureSumRequest): Promise<SecureSumAnswer> {
         return { id, kind: "candidate", ...(await writeCandidate(request)) };
     }
   } catch (error) {
-    if (error instanceof SecaggFault && request.do === "unmask") {
+    if (error instanceof SecaggFault && request.do !== "candidate") {
       const { code, message, accused } = error;
       return { id, kind: "lost", fault: { cohort: request.cohort, code, message, accused: [...accused] } };
     }
+    if (error instanceof NoCandidate) return { id, kind: "impossible", message: error.message };
     return { id, kind: "failed", message: error instanceof Error ? error.message : String(error) };
   }
 }
@@ -58,7 +60,14 @@ async function answer(request: SecureSumRequest): Promise<SecureSumAnswer> {
 /** Now if the accumulator is this cohort's or nobody's; else when the cohort is unmasked, from the spool. */
 function add(cohort: number, input: Input): void {
   held ??= cohort;
-  if (held === cohort) accumulator.add(input);
+  if (held !== cohort) return;
+  try {
+    accumulator.add(input);
+  } catch (error) {
+    accumulator.clear();
+    held = undefined;
+    throw error;
+  }
 }
 
 async function unmask({ cohort, state, inputs }: Extract<SecureSumRequest, { do: "unmask" }>): Promise<CohortSum> {
@@ -116,13 +125,14 @@ async function writeCandidate(request: Extract<SecureSumRequest, { do: "candidat
   const metadata = new Map([["format", "pt"]]);
   const written = await writeSafetensors(request.outFile, plan.tensors, metadata, async function* ({ name }) {
     const tensor = parent.tensor(name);
-    if (!tensor) throw new Error(`the parent adapter lacks tensor ${name}`);
+    if (!tensor) throw new NoCandidate(`the parent adapter lacks tensor ${name}`);
     const planned = tensors.get(name)!;
     const divisor = meanDivisor(planned.scale, weight);
     for await (const { at, values } of parent.chunks(tensor)) {
       const sums = cohorts.map(({ sum }) => sum.read(planned.at + at, values.length));
       const overflowed = addRingMean(values, { sums, divisor }, values);
-      if (overflowed > 0) throw new Error(`the candidate has ${overflowed} values that are not finite in ${name}`);
+      if (overflowed > 0)
+        throw new NoCandidate(`the candidate has ${overflowed} values that are not finite in ${name}`);
       yield values;
     }
   });

@@ -8,6 +8,7 @@ import { openSafetensors, writeSafetensors } from "../../publish/safetensors.ts"
 import type { Plan } from "../../round/plan.ts";
 import { SecureSum } from "./secure-sum.ts";
 import type { Input } from "./secure-sum-messages.ts";
+import type { SumListener } from "./sum-threads.ts";
 import { type Contribution, type Dropout, runSession, type Session, securePlan } from "./testing/secure-session.ts";
 
 const prefix = "base_model.model.model.layers.0.self_attn.q_proj";
@@ -17,6 +18,12 @@ const TENSORS = [
   { name: `${prefix}.lora_B.weight`, shape: [60_001, 3] as [number, number] },
 ];
 const CLIP = 0.5;
+
+const listener = (changed: () => void, tries: string[] = []): SumListener => ({
+  changed,
+  diskFull: () => {},
+  again: (problem) => tries.push(problem),
+});
 
 let folder: string;
 let sum: SecureSum | undefined;
@@ -55,10 +62,13 @@ async function sessions(plan: Plan, of: Map<string, Contribution>): Promise<Sess
 function open(plan: Plan, of: Session[]): SecureSum {
   changed = Promise.withResolvers();
   const options = { plan, terms: of.map(({ terms }) => terms), scratch: join(folder, "scratch") };
-  return new SecureSum(options, () => {
-    changed.resolve();
-    changed = Promise.withResolvers();
-  });
+  return new SecureSum(
+    options,
+    listener(() => {
+      changed.resolve();
+      changed = Promise.withResolvers();
+    }),
+  );
 }
 
 async function until(isTrue: (view: ReturnType<SecureSum["view"]>) => boolean): Promise<void> {

@@ -1,6 +1,6 @@
 /**
  * The main thread's side of one secure round's ring sum: starts the worker, passes masked vectors on, keeps what became of each cohort.
- * Holds: each vector is passed on once and each cohort is unmasked once; the worker ends with close(), and every copy of a sum with it.
+ * Holds: each vector is passed on once and each cohort is unmasked once by each worker; the worker ends with close(), and every copy of a sum with it.
  * Does not: decide who belongs to U3 (operator/round, secagg/coordinator), nor survive the process: a restart makes the sums again from
  *   spool and journal.
  */
@@ -13,7 +13,7 @@ import type {
   SecureSumOptions,
   SecureSumRequest,
 } from "./secure-sum-messages.ts";
-import { SumThread } from "./sum-thread.ts";
+import { SumAgain, type SumListener, SumThreads } from "./sum-threads.ts";
 
 export interface SecureSumView {
   /** Participants whose vectors were taken. */
@@ -38,18 +38,19 @@ export interface SecureResult {
 }
 
 export class SecureSum {
-  readonly #thread: SumThread<SecureSumRequest, SecureSumAnswer>;
+  readonly #threads: SumThreads<SecureSumRequest, SecureSumAnswer>;
   readonly #passedOn = new Set<string>();
   readonly #unmasking = new Set<number>();
-  readonly #changed: () => void;
+  readonly #listener: SumListener;
   #view: SecureSumView = { added: [], unmasked: [], lost: [] };
 
-  /** @param changed  called whenever view() may answer differently */
-  constructor(options: SecureSumOptions, changed: () => void) {
-    this.#changed = changed;
-    this.#thread = new SumThread("controllers/round/secure-sum-worker", options, (problem) => {
-      this.#view = { ...this.#view, problem };
-      changed();
+  constructor(options: SecureSumOptions, listener: SumListener) {
+    this.#listener = listener;
+    const worker = { file: "controllers/round/secure-sum-worker", data: options } as const;
+    this.#threads = new SumThreads(worker, listener, (problem) => {
+      this.#passedOn.clear();
+      this.#unmasking.clear();
+      this.#view = { added: [], unmasked: [], lost: this.#view.lost, ...(problem !== undefined && { problem }) };
     });
   }
 
@@ -59,12 +60,13 @@ export class SecureSum {
 
   /** Takes a vector into its cohort's sum, in the background. Again: nothing happens. */
   add({ cohort, participant, file }: Input & { cohort: number }): void {
-    if (this.#thread.isClosed || this.#passedOn.has(participant) || this.#unmasking.has(cohort)) return;
+    if (this.#passedOn.has(participant) || this.#unmasking.has(cohort) || this.#isLost(cohort)) return;
     this.#passedOn.add(participant);
-    void this.#thread.ask({ do: "add", cohort, input: { participant, file } }).then((answer) => {
-      if (answer.kind === "added") this.#view = { ...this.#view, added: [...this.#view.added, participant] };
-      else if (answer.kind === "failed") this.#view = { ...this.#view, problem: answer.message };
-      this.#changed();
+    void this.#threads.ask({ do: "add", cohort, input: { participant, file } }).then((answer) => {
+      if (answer?.kind === "added") this.#view = { ...this.#view, added: [...this.#view.added, participant] };
+      else if (answer?.kind === "lost") this.#lose(answer.fault);
+      else return;
+      this.#listener.changed();
     });
   }
 
@@ -73,15 +75,22 @@ export class SecureSum {
    * @param inputs  of all of U3 at least, whether they were added before or not
    */
   unmask(cohort: number, state: Complete, inputs: Input[]): void {
-    if (this.#thread.isClosed || this.#unmasking.has(cohort)) return;
+    if (this.#unmasking.has(cohort) || this.#isLost(cohort)) return;
     this.#unmasking.add(cohort);
-    void this.#thread.ask({ do: "unmask", cohort, state: withoutCiphertexts(state), inputs }).then((answer) => {
-      const view = this.#view;
-      if (answer.kind === "unmasked") this.#view = { ...view, unmasked: [...view.unmasked, answer.sum] };
-      else if (answer.kind === "lost") this.#view = { ...view, lost: [...view.lost, answer.fault] };
-      else if (answer.kind === "failed") this.#view = { ...view, problem: answer.message };
-      this.#changed();
+    void this.#threads.ask({ do: "unmask", cohort, state: withoutCiphertexts(state), inputs }).then((answer) => {
+      if (answer?.kind === "unmasked") this.#view = { ...this.#view, unmasked: [...this.#view.unmasked, answer.sum] };
+      else if (answer?.kind === "lost") this.#lose(answer.fault);
+      else return;
+      this.#listener.changed();
     });
+  }
+
+  #isLost(cohort: number): boolean {
+    return this.#view.lost.some((fault) => fault.cohort === cohort);
+  }
+
+  #lose(fault: CohortFault): void {
+    if (!this.#isLost(fault.cohort)) this.#view = { ...this.#view, lost: [...this.#view.lost, fault] };
   }
 
   /** Of the cohorts unmasked so far; undefined: none is. */
@@ -93,17 +102,18 @@ export class SecureSum {
 
   /**
    * Writes parent + Σ / (S_t · ΣW / 255) over all cohorts unmasked so far. The same sums give the same bytes.
-   * @throws Error with a sentence
+   * @throws SumAgain; Error with a sentence
    */
   async candidate(parentFile: string, outFile: string): Promise<{ digest: string; byteLength: number }> {
     const cohorts = this.#view.unmasked.map(({ cohort }) => cohort).sort((a, b) => a - b);
-    const answer = await this.#thread.ask({ do: "candidate", cohorts, parentFile, outFile });
-    if (answer.kind !== "candidate") throw new Error(answer.kind === "failed" ? answer.message : "no candidate");
+    const answer = await this.#threads.ask({ do: "candidate", cohorts, parentFile, outFile });
+    if (answer?.kind === "impossible") throw new Error(answer.message);
+    if (answer?.kind !== "candidate") throw new SumAgain("the sums are made again from the spool");
     return { digest: answer.digest, byteLength: answer.byteLength };
   }
 
   close(): Promise<void> {
-    return this.#thread.close();
+    return this.#threads.close();
   }
 }
 

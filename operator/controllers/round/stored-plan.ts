@@ -1,12 +1,13 @@
 /**
  * A round's signed plan and what goes with it, as journalled before anybody is sent anything (spaces "plans" and "round-keys").
- * Holds: a round has one plan, whatever happens while it is made; the secret key of a trusted round is in the journal only, and removed at
+ * Holds: an attempt has one plan, whatever happens while it is made, and all of them stay until the end; the secret key of a trusted round is in the journal only, and removed at
  *   the end. A secure round has none: there is nothing that the operator could open.
  */
 import { z } from "zod";
 import { federationSpecSchema } from "../../api/federation.ts";
 import type { Journal, Write } from "../../journal/journal.ts";
 import type { Plan } from "../../round/plan.ts";
+import type { RoundRecord } from "../../round/record.ts";
 import type { Signed } from "../../transport/generated/rondo.v1.ts";
 import { parsePlan } from "../../transport/plan.ts";
 import { activeSchema } from "../versions.ts";
@@ -32,8 +33,9 @@ export interface RoundPlan {
 const PLANS = "plans";
 const KEYS = "round-keys";
 
+/** @param attempt  from 1 */
 export function planWrites(
-  uid: string,
+  { uid, attempt }: Pick<RoundRecord, "uid" | "attempt">,
   made: Pick<RoundPlan, "signed" | "parent" | "publish"> & { privateKey?: Uint8Array | undefined },
 ): Write[] {
   const stored: z.infer<typeof storedSchema> = {
@@ -44,13 +46,16 @@ export function planWrites(
     publish: made.publish,
   };
   return [
-    { insert: { space: PLANS, key: uid, value: Buffer.from(JSON.stringify(stored)) } },
+    { insert: { space: PLANS, key: keyOf(uid, attempt), value: Buffer.from(JSON.stringify(stored)) } },
     ...(made.privateKey ? [{ insert: { space: KEYS, key: uid, value: made.privateKey } } as const] : []),
   ];
 }
 
-export async function readPlan(journal: Journal, uid: string): Promise<RoundPlan | undefined> {
-  const bytes = await journal.get(PLANS, uid);
+export async function readPlan(
+  journal: Journal,
+  { uid, attempt }: Pick<RoundRecord, "uid" | "attempt">,
+): Promise<RoundPlan | undefined> {
+  const bytes = await journal.get(PLANS, keyOf(uid, attempt));
   if (!bytes) return undefined;
   const stored = storedSchema.parse(JSON.parse(Buffer.from(bytes).toString("utf8")));
   const body = Buffer.from(stored.body, "base64");
@@ -69,6 +74,11 @@ export async function readRoundKey(journal: Journal, uid: string): Promise<Uint8
 }
 
 /** What a round that has ended no longer needs; the journal overwrites what it removes (secure_delete). */
-export function planRemovals(uid: string): Write[] {
-  return [PLANS, KEYS].map((space) => ({ remove: { space, key: uid } }));
+export function planRemovals({ uid, attempt: last }: Pick<RoundRecord, "uid" | "attempt">): Write[] {
+  const plans = Array.from({ length: last }, (_, i) => keyOf(uid, i + 1));
+  return [...plans.map((key) => ({ remove: { space: PLANS, key } })), { remove: { space: KEYS, key: uid } }];
+}
+
+function keyOf(uid: string, attempt: number): string {
+  return attempt === 1 ? uid : `${uid}/${attempt}`;
 }

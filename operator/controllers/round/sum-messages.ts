@@ -3,6 +3,7 @@
  * All of it survives structuredClone; the private key is copied, and the worker's copy ends with the worker.
  */
 import type { Plan } from "../../round/plan.ts";
+import type { RoundMetrics } from "../../round/record.ts";
 
 /** workerData: one worker serves one round. */
 export interface SumOptions {
@@ -23,6 +24,9 @@ export type SumAnswer =
   | { id: number; kind: "added" }
   /** The contribution is not in the sum, not even in part. */
   | { id: number; kind: "refused"; reason: string; message: string }
-  | { id: number; kind: "candidate"; digest: string; byteLength: number }
-  /** Neither the contribution's fault nor ours to mend: the disk, the memory, the parent. */
+  /** `metrics`: means over at least three contributors. */
+  | { id: number; kind: "candidate"; digest: string; byteLength: number; metrics?: RoundMetrics }
+  /** No candidate can be made of this sum and this parent, however often it is tried. */
+  | { id: number; kind: "impossible"; message: string }
+  /** Neither the contribution's fault nor the sum's: the disk, the memory. The sum is worth nothing from now on. */
   | { id: number; kind: "failed"; message: string };

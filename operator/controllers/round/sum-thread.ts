@@ -1,19 +1,20 @@
 /**
- * The main thread's line to the worker of one round's sum: requests with ids, one answer each; sum.ts and secure-sum.ts say what is asked.
+ * The main thread's line to one worker of one round's sum: requests with ids, one answer each; sum.ts and secure-sum.ts say what is asked,
+ * sum-threads.ts has the next worker take its place.
  * Holds: every request is answered: by the worker, or with "failed" once it has died or was closed; the worker ends with close().
  */
 import { Worker } from "node:worker_threads";
 import { threadFile } from "../../threads.ts";
 
 /** What a worker that can answer nothing any more would say; part of every worker's answers. */
-interface Failed {
+export interface Failed {
   id: number;
   kind: "failed";
   message: string;
 }
 
 /** A request without its id, of each kind that a union has. */
-type Call<Request> = Request extends { id: number } ? Omit<Request, "id"> : never;
+export type Call<Request> = Request extends { id: number } ? Omit<Request, "id"> : never;
 
 export class SumThread<Request extends { id: number }, Answer extends { id: number }> {
   readonly #worker: Worker;

@@ -6,6 +6,7 @@ import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { openSafetensors, writeSafetensors } from "../../publish/safetensors.ts";
 import { generateRoundKeys, sealFile } from "../../transport/sealing.ts";
 import { RoundSum } from "./sum.ts";
+import type { SumListener } from "./sum-threads.ts";
 
 const prefix = "base_model.model.model.layers.0.self_attn.q_proj";
 // 1.3 MB: the sealed file has two records, and a value lies across their border.
@@ -14,6 +15,12 @@ const TENSORS = [
   { name: `${prefix}.lora_B.weight`, shape: [70_001, 3] as [number, number] },
 ];
 const planHash = new Uint8Array(32).fill(7);
+
+const listener = (changed: () => void, tries: string[] = []): SumListener => ({
+  changed,
+  diskFull: () => {},
+  again: (problem) => tries.push(problem),
+});
 
 let folder: string;
 let keys: Awaited<ReturnType<typeof generateRoundKeys>>;
@@ -25,10 +32,13 @@ beforeEach(async () => {
   keys = await generateRoundKeys();
   changed = Promise.withResolvers<void>();
   const options = { tensors: TENSORS, planHash, privateKey: keys.privateKey, clipNorm: 1e6 };
-  sum = new RoundSum(options, () => {
-    changed.resolve();
-    changed = Promise.withResolvers<void>();
-  });
+  sum = new RoundSum(
+    options,
+    listener(() => {
+      changed.resolve();
+      changed = Promise.withResolvers<void>();
+    }),
+  );
 });
 afterEach(async () => {
   await sum.close();

@@ -1,24 +1,25 @@
 /**
  * The main thread's side of one round's sum: starts the worker, passes contributions on, keeps what became of each.
- * Holds: each contribution is passed on once; the worker ends with close(), and with it its copy of the round's key.
+ * Holds: each contribution is passed on once to each worker; the worker ends with close(), and with it its copy of the round's key.
  * Does not: decide who counts (operator/round).
  */
+import type { RoundMetrics } from "../../round/record.ts";
 import type { SumView } from "../../round/world.ts";
 import type { SumAnswer, SumOptions, SumRequest } from "./sum-messages.ts";
-import { SumThread } from "./sum-thread.ts";
+import { SumAgain, type SumListener, SumThreads } from "./sum-threads.ts";
 
 export class RoundSum {
-  readonly #thread: SumThread<SumRequest, SumAnswer>;
+  readonly #threads: SumThreads<SumRequest, SumAnswer>;
   readonly #passedOn = new Set<string>();
-  readonly #changed: () => void;
+  readonly #listener: SumListener;
   #view: SumView = { added: [], refused: [] };
 
-  /** @param changed  called whenever view() may answer differently */
-  constructor(options: SumOptions, changed: () => void) {
-    this.#changed = changed;
-    this.#thread = new SumThread("controllers/round/sum-worker", options, (problem) => {
-      this.#view = { ...this.#view, problem };
-      changed();
+  constructor(options: SumOptions, listener: SumListener) {
+    this.#listener = listener;
+    const worker = { file: "controllers/round/sum-worker", data: options } as const;
+    this.#threads = new SumThreads(worker, listener, (problem) => {
+      this.#passedOn.clear();
+      this.#view = { added: [], refused: this.#view.refused, ...(problem !== undefined && { problem }) };
     });
   }
 
@@ -28,26 +29,31 @@ export class RoundSum {
 
   add(contribution: { participant: string; file: string }): void {
     const { participant, file } = contribution;
-    if (this.#thread.isClosed || this.#passedOn.has(participant)) return;
+    if (this.#passedOn.has(participant)) return;
     this.#passedOn.add(participant);
-    void this.#thread.ask({ do: "add", participant, file }).then((answer) => {
-      if (answer.kind === "added") this.#view = { ...this.#view, added: [...this.#view.added, participant] };
-      else if (answer.kind === "refused") {
+    void this.#threads.ask({ do: "add", participant, file }).then((answer) => {
+      if (answer?.kind === "added") this.#view = { ...this.#view, added: [...this.#view.added, participant] };
+      else if (answer?.kind === "refused") {
         const { reason, message } = answer;
         this.#view = { ...this.#view, refused: [...this.#view.refused, { participant, reason, message }] };
-      } else if (answer.kind === "failed") this.#view = { ...this.#view, problem: answer.message };
-      this.#changed();
+      } else return;
+      this.#listener.changed();
     });
   }
 
-  /** @throws Error with a sentence */
-  async candidate(parentFile: string, outFile: string): Promise<{ digest: string; byteLength: number }> {
-    const answer = await this.#thread.ask({ do: "candidate", parentFile, outFile });
-    if (answer.kind !== "candidate") throw new Error(answer.kind === "failed" ? answer.message : "no candidate");
-    return { digest: answer.digest, byteLength: answer.byteLength };
+  /** @throws SumAgain; Error with a sentence */
+  async candidate(
+    parentFile: string,
+    outFile: string,
+  ): Promise<{ digest: string; byteLength: number; metrics?: RoundMetrics }> {
+    const answer = await this.#threads.ask({ do: "candidate", parentFile, outFile });
+    if (answer?.kind === "impossible") throw new Error(answer.message);
+    if (answer?.kind !== "candidate") throw new SumAgain("the sum is made again from the spool");
+    const { digest, byteLength, metrics } = answer;
+    return { digest, byteLength, ...(metrics && { metrics }) };
   }
 
   close(): Promise<void> {
-    return this.#thread.close();
+    return this.#threads.close();
   }
 }

@@ -20,6 +20,13 @@ import { sendCancellation } from "./actions/messages.ts";
 import type { StepAnswer } from "./cohort-machines.ts";
 import type { Workplace } from "./workplace.ts";
 
+/** Who speaks, of which attempt of which round. */
+export interface Sender {
+  uid: string;
+  attempt: number;
+  participant: string;
+}
+
 export type StepReport = Extract<AgentReport, { kind: AnswerStep }>;
 export type DrawReport = Extract<AgentReport, { kind: "commit" | "reveal" }>;
 
@@ -31,11 +38,11 @@ export function isDrawReport(report: AgentReport): report is DrawReport {
   return report.kind === "commit" || report.kind === "reveal";
 }
 
-/** @throws TransportFault when it is refused for good; the sender is Excluded by then */
+/** @throws TransportFault "AttemptEnded"; another when it is refused for good, and the sender is Excluded by then */
 export async function takeAnswer(
   context: Context,
   workplace: Workplace,
-  sender: { uid: string; participant: string },
+  sender: Sender,
   report: StepReport,
 ): Promise<void> {
   const { uid, participant } = sender;
@@ -53,14 +60,14 @@ export async function takeAnswer(
 export async function taken(
   context: Context,
   workplace: Workplace,
-  { uid, participant }: { uid: string; participant: string },
+  sender: Sender,
   answer: StepAnswer,
   change: (record: RoundRecord) => RoundRecord,
 ): Promise<void> {
-  await guarded(context, workplace, { uid, participant }, (machines, record) => {
-    const write = machines.take(record, participant, answer);
+  await guarded(context, workplace, sender, (machines, record) => {
+    const write = machines.take(record, sender.participant, answer);
     // Also when it is known: whoever repeats it is answered when the first one is on disk.
-    return workplace.desk.update(uid, change, [write]);
+    return workplace.desk.update(sender.uid, change, [write]);
   });
 }
 
@@ -68,7 +75,7 @@ export async function taken(
 export async function checked(
   context: Context,
   workplace: Workplace,
-  sender: { uid: string; participant: string },
+  sender: Sender,
   answer: StepAnswer,
 ): Promise<void> {
   await guarded(context, workplace, sender, async (machines, record) =>
@@ -79,15 +86,15 @@ export async function checked(
 async function guarded(
   context: Context,
   workplace: Workplace,
-  { uid, participant }: { uid: string; participant: string },
+  { uid, attempt, participant }: Sender,
   work: (machines: Awaited<ReturnType<Workplace["machines"]>>, record: RoundRecord) => Promise<unknown>,
 ): Promise<void> {
-  const machines = await workplace.machines(uid).catch((error: unknown) => {
-    throw isOver(workplace, uid) ? roundOver() : error;
+  const machines = await workplace.machines({ uid, attempt }).catch((error: unknown) => {
+    openIn(workplace, uid, attempt);
+    throw error;
   });
-  const record = workplace.desk.get(uid);
-  // What is written after the round's end would never be removed.
-  if (!record || isTerminal(record)) throw roundOver();
+  // What is written after the end would never be removed.
+  const record = openIn(workplace, uid, attempt);
   try {
     await work(machines, record);
   } catch (error) {
@@ -97,13 +104,20 @@ async function guarded(
   }
 }
 
-function isOver({ desk }: Pick<Workplace, "desk">, uid: string): boolean {
+/** @throws TransportFault "NotExpected" | "AttemptEnded" unless the round is open in this attempt */
+function openIn({ desk }: Pick<Workplace, "desk">, uid: string, attempt: number): RoundRecord {
   const record = desk.get(uid);
-  return !record || isTerminal(record);
+  if (!record || isTerminal(record)) throw new TransportFault("NotExpected", "the round has ended or was deleted");
+  if (record.attempt !== attempt) throw attemptEnded();
+  return record;
 }
 
-function roundOver(): TransportFault {
-  return new TransportFault("NotExpected", "the round has ended or was deleted");
+/** Its agent waits for the plan of the next attempt, or to be told that it is not in it. */
+export function attemptEnded(): TransportFault {
+  return new TransportFault(
+    "AttemptEnded",
+    "this attempt of the round has ended; the next one is planned, or has begun",
+  );
 }
 
 const TRANSPORT_CODES: Partial<Record<SecaggCode, TransportCode>> = {

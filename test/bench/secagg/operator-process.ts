@@ -24,9 +24,15 @@ export interface UnmaskSeconds {
 
 async function unmask({ options, state, inputs, parentFile, outFile }: UnmaskRequest): Promise<UnmaskSeconds> {
   let changed = Promise.withResolvers<void>();
-  const sum = new SecureSum(options, () => {
-    changed.resolve();
-    changed = Promise.withResolvers();
+  const sum = new SecureSum(options, {
+    changed() {
+      changed.resolve();
+      changed = Promise.withResolvers();
+    },
+    diskFull() {},
+    again(problem) {
+      throw new Error(problem);
+    },
   });
   const until = async (isTrue: () => boolean) => {
     while (!isTrue()) {

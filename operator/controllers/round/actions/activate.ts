@@ -7,7 +7,7 @@ import type { Workplace } from "../workplace.ts";
 
 /** @throws KubeFault */
 export async function activate(context: Context, workplace: Workplace, record: RoundRecord): Promise<void> {
-  const { plan } = await workplace.plan(record.uid);
+  const { plan } = await workplace.plan(record);
   const { version, digest, reference } = record.published!;
   await writeAdapterVersion(context, adapterVersionName(record.federation, version), {
     federation: record.federation,

@@ -1,4 +1,5 @@
 /** Removes what only an open round needs: spool files, the secret key, the answers of secure aggregation, the plan, the sum, a candidate that was not published. */
+import type { Write } from "../../../journal/journal.ts";
 import type { RoundRecord } from "../../../round/record.ts";
 import { forgetUploads } from "../../../transport/upload-record.ts";
 import { clipRemovals } from "../../clips.ts";
@@ -12,8 +13,11 @@ export async function cleanUp(context: Context, workplace: Workplace, record: Ro
   try {
     await workplace.close(record);
     await removeUploads(context, workplace, record);
-    const answers = await forgetAnswers(context.journal, record.uid);
-    await context.journal.commit([...planRemovals(record.uid), ...answers, ...clipRemovals(record.uid)]);
+    await context.journal.commit([
+      ...planRemovals(record),
+      ...(await answersOf(context, record)),
+      ...clipRemovals(record.uid),
+    ]);
     await context.adapters.prune(await wanted(context, workplace), context.now());
   } catch (error) {
     // The reconcile comes again: the secret key must not stay because a file could not be removed.
@@ -22,11 +26,17 @@ export async function cleanUp(context: Context, workplace: Workplace, record: Ro
   }
 }
 
+/** Of all attempts: one that was to be dropped may not have been. */
+async function answersOf({ journal }: Context, { uid, attempt: last }: RoundRecord): Promise<Write[]> {
+  const attempts = Array.from({ length: last }, (_, i) => forgetAnswers(journal, { uid, attempt: i + 1 }));
+  return (await Promise.all(attempts)).flat();
+}
+
 async function removeUploads(context: Context, workplace: Workplace, record: RoundRecord): Promise<void> {
   const roots = new Set(record.contributions.map(({ root }) => root));
   if (record.number !== undefined) {
     const federation = federationId(context, record.federation);
-    for (const root of await forgetUploads(context.journal, federation, record.number)) roots.add(root);
+    for (const root of await forgetUploads(context.journal, { federation, round: record.number })) roots.add(root);
   }
   // What a crash left without a name goes when no round is left that could want it.
   if (workplace.desk.open().length === 0) for (const { root } of await context.spool.list()) roots.add(root);
@@ -50,7 +60,7 @@ async function wanted(context: Context, workplace: Workplace): Promise<Set<strin
   const digests = new Set<string>();
   for (const record of workplace.desk.open()) {
     if (record.candidate) digests.add(record.candidate.digest);
-    if (record.plan) digests.add((await workplace.plan(record.uid)).parent.adapterDigest);
+    if (record.plan) digests.add((await workplace.plan(record, 1)).parent.adapterDigest);
   }
   for (const federation of new Set(workplace.desk.all().map((record) => record.federation))) {
     const active = context.versions.active(federation);

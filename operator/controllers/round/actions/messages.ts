@@ -13,11 +13,11 @@ export async function sendPlan(
   record: RoundRecord,
   participants: readonly string[],
 ): Promise<void> {
+  const key = `plan ${record.uid} ${record.attempt}`;
   const sessions = participants.flatMap((name) => context.attendance.session(name) ?? []);
-  const due = sessions.filter((session) => context.attendance.firstTime(session, `plan ${record.uid}`));
-  if (due.length === 0) return;
-  const { signed } = await workplace.plan(record.uid);
-  for (const session of due) session.sendPlan(signed);
+  if (sessions.length === 0) return;
+  const { signed } = await workplace.plan(record);
+  for (const session of sessions) if (context.attendance.firstTime(session, key)) session.sendPlan(signed);
 }
 
 export function sendCancellation(

@@ -12,7 +12,8 @@ import type { Draw } from "../../../round/record.ts";
 import { pending } from "../../../round/testing/worlds.ts";
 import { commitmentBytes, commitmentToNonce } from "../../../secagg/draw.ts";
 import type { Context } from "../../context.ts";
-import { drawnRoster, makePlan } from "./plan.ts";
+import { makePlan } from "./plan.ts";
+import { drawnRoster } from "./roster.ts";
 
 const config = { trustDomain: "example.org", namespace: "fl" } as Context["config"];
 const WHICH = { federation: "example.org/fl/fed", round: 7, number: 2 };
@@ -110,6 +111,8 @@ test.each([
     },
     leftOut: { has: () => false },
     versions: { active: () => parent },
+    storage: { requireRoom: () => {} },
+    attendance: { connected: () => new Set() },
     adapters: {
       async ensure() {
         if (ends) end.abort();
@@ -120,7 +123,7 @@ test.each([
     now: () => 1_000_000,
   } as unknown as Context;
 
-  const made = makePlan(context, pending(), SETTINGS, end.signal);
+  const made = makePlan(context, pending(), () => SETTINGS, end.signal);
   if (ends) await expect(made).rejects.toThrow();
   else expect(await made).toMatchObject({ kind: "made", roster: ["ann", "ben"] });
   for (const space of ["plans", "round-keys"])

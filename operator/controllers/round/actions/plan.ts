@@ -1,54 +1,59 @@
 /**
- * Makes, signs and journals a round's plan. Idempotent: a plan that is there already is the plan.
- * Specified: protocol.md "A plan"; the deadlines count from now, each from the start of its phase (api.md).
+ * Makes, signs and journals an attempt's plan. Idempotent: a plan that is there already is the plan.
+ * Specified: protocol.md "A plan"; the deadlines count from now, each from the start of its phase (api.md). A later attempt's is made of the
+ * one before (next-plan.ts).
  */
 import { deadlinesMs, type EffectiveSettings } from "../../../api/merge.ts";
 import { tensorTable } from "../../../publish/peft.ts";
 import { openSafetensors } from "../../../publish/safetensors.ts";
-import { compareNames, formatHeader } from "../../../publish/safetensors-header.ts";
 import { type Plan, planSchema } from "../../../round/plan.ts";
-import type { Draw, RoundRecord } from "../../../round/record.ts";
+import type { RoundRecord } from "../../../round/record.ts";
 import { stepDeadlines } from "../../../round/secure-steps.ts";
-import { canBeInvited, type PlanResult, type Terms } from "../../../round/world.ts";
-import { isCommitment } from "../../../secagg/draw.ts";
+import type { PlanResult, Terms } from "../../../round/world.ts";
 import { SMALLEST_COHORT } from "../../../secagg/thresholds.ts";
-import { vectorLayout } from "../../../secagg/vector.ts";
 import { signPlan } from "../../../transport/plan.ts";
-import { generateRoundKeys, sealedLength } from "../../../transport/sealing.ts";
+import { generateRoundKeys } from "../../../transport/sealing.ts";
 import { shapeProblem } from "../../adapter-shape.ts";
 import { type Context, federationId } from "../../context.ts";
 import { repositoryOf } from "../../registry.ts";
-import { candidatesOf, identityOf } from "../../selector.ts";
 import type { ActiveVersion } from "../../versions.ts";
 import { securePlan } from "../secure-plan.ts";
 import { planWrites, type RoundPlan, readPlan } from "../stored-plan.ts";
-
-type Made = Extract<PlanResult, { kind: "made" }>;
-type Roster = Plan["roster"];
-
-/** What a delta's header may have beyond the names: metadata and the writer's padding. */
-const HEADER_SLACK_BYTES = 64 * 1024;
+import { makeNextPlan } from "./next-plan.ts";
+import { resultOf } from "./plan-result.ts";
+import { chosenRoster } from "./roster.ts";
 
 /**
- * @param signal  of the round's end: what is journalled after it would never be removed, a secret key among it
- * @throws Error with a sentence; PublishFault, which a later try may mend
+ * @param settings  of Federation and round; a later attempt asks for none, so that a Federation that is gone by then ends nothing
+ * @param signal    of the round's end: what is journalled after it would never be removed, a secret key among it
+ * @throws Error with a sentence; SettingsFault; PublishFault and TransportFault "DiskFull", which a later try may mend
  */
 export async function makePlan(
+  context: Context,
+  record: RoundRecord,
+  settings: () => EffectiveSettings,
+  signal: AbortSignal,
+): Promise<Exclude<PlanResult, { kind: "failed" }>> {
+  const known = await readPlan(context.journal, record);
+  if (known) return resultOf(known);
+  context.storage.requireRoom();
+  if (record.attempt > 1) return makeNextPlan(context, record, signal);
+  return makeFirstPlan(context, record, settings(), signal);
+}
+
+async function makeFirstPlan(
   context: Context,
   record: RoundRecord,
   settings: EffectiveSettings,
   signal: AbortSignal,
 ): Promise<Exclude<PlanResult, { kind: "failed" }>> {
-  const known = await readPlan(context.journal, record.uid);
-  if (known) return resultOf(known);
   const isSecure = settings.aggregation.privacy === "secure";
-  const roster = record.draw
-    ? drawnRoster(context, { ...record, draw: record.draw })
-    : rosterOf(context, record, settings);
+  const { roster, sample } = chosenRoster(context, record, settings, termsOf(settings).minimum);
   const { cohortSize } = settings.aggregation;
+  const sampled = sample && { sample };
   if (isSecure && !record.draw && roster.length > cohortSize) {
     const number = record.number ?? (await nextNumber(context, record.federation));
-    return { kind: "draw", number, cohortSize, members: roster.map(({ participant }) => participant) };
+    return { kind: "draw", number, cohortSize, members: roster.map(({ participant }) => participant), ...sampled };
   }
   const parent = context.versions.active(record.federation);
   if (!parent) throw new Error("the federation has no active adapter");
@@ -66,6 +71,7 @@ export async function makePlan(
     ...identified,
     roundName: record.name,
     roster,
+    ...sampled,
     tensors,
     ...(keys && { sealing: { publicKey: Buffer.from(keys.publicKey).toString("base64") } }),
     ...(secure && { secure }),
@@ -74,7 +80,7 @@ export async function makePlan(
   const { signed, planHash } = signPlan(plan, context.planKey);
   const made: RoundPlan = { plan, planHash, signed, parent, publish: settings.publish };
   signal.throwIfAborted();
-  await context.journal.commit(planWrites(record.uid, { ...made, privateKey: keys?.privateKey }));
+  await context.journal.commit(planWrites(record, { ...made, privateKey: keys?.privateKey }));
   return resultOf(made);
 }
 
@@ -117,41 +123,6 @@ function planOf(settings: EffectiveSettings, parent: ActiveVersion) {
   } satisfies Partial<Plan>;
 }
 
-function rosterOf(context: Context, record: RoundRecord, settings: EffectiveSettings): Roster {
-  const isLeftOut = (name: string, identity?: string) => context.leftOut.has(record.federation, name, identity);
-  const invited = candidatesOf(settings.participants.selector, context.objects.participants(), isLeftOut)
-    .filter(canBeInvited)
-    .map(({ name }) => ({ participant: name, identity: identityOf(context.objects.participant(name)!)! }))
-    .sort((a, b) => compareNames(a.participant, b.participant));
-  if (invited.length > 256)
-    throw new Error(`${invited.length} Participants match; a round has at most 256: narrow the selector`);
-  return invited;
-}
-
-/**
- * Whoever took part in the draw is on the plan, with the key that it committed with: else the plan's draw would not be the one that everybody saw.
- * @throws Error with a sentence
- */
-export function drawnRoster(
-  context: { config: Context["config"]; objects: Pick<Context["objects"], "participant"> },
-  { federation, number: round, draw }: Pick<RoundRecord, "federation" | "number"> & { draw: Draw },
-): Roster {
-  const which = { federation: federationId(context, federation), round: round!, number: draw.number };
-  return draw.members.map(({ name, commitment, signature }) => {
-    const participant = context.objects.participant(name);
-    const identity = participant && identityOf(participant);
-    // Nobody commits where everybody fits into one cohort.
-    const isSame =
-      commitment === undefined ||
-      (identity && isCommitment(which, bytes(identity), bytes(commitment), bytes(signature!)));
-    if (!identity || !isSame)
-      throw new Error(`Participant ${name} was deleted, or enrolled anew, after cohorts were drawn`);
-    return { participant: name, identity };
-  });
-}
-
-const bytes = (base64: string) => new Uint8Array(Buffer.from(base64, "base64"));
-
 async function tableOf(file: string, rank: number): Promise<Plan["tensors"]> {
   await using adapter = await openSafetensors(file);
   return tensorTable(adapter.header.tensors, rank);
@@ -163,30 +134,4 @@ async function nextNumber(context: Context, federation: string): Promise<number>
   let number = 0;
   while (number <= used) number = await context.journal.increment(`round/${federation}`);
   return number;
-}
-
-function resultOf({ plan, planHash }: RoundPlan): Made {
-  const specs = plan.tensors.map(({ name, shape }) => ({ name, shape, dtype: "F32" as const }));
-  const plaintextBytes = formatHeader(specs).header.byteLength + HEADER_SLACK_BYTES;
-  const { accept, training, share, mask, consistency, aggregation } = plan.deadlines;
-  const secure = plan.secure && { byteLength: vectorLayout(plan).byteLength, cohorts: plan.secure.cohorts };
-  return {
-    kind: "made",
-    attempt: plan.attempt,
-    number: plan.round,
-    hash: Buffer.from(planHash).toString("hex"),
-    parentVersion: plan.parent.version,
-    parentByteLength: plan.parent.byteLength,
-    uploadLimitBytes: secure?.byteLength ?? sealedLength(plaintextBytes),
-    roster: plan.roster.map(({ participant }) => participant),
-    minimum: plan.minimum,
-    aggregationMs: aggregation - training,
-    deadlines: {
-      acceptMs: accept,
-      trainingMs: training,
-      ...(secure && { shareMs: share!, maskMs: mask!, consistencyMs: consistency! }),
-      aggregationMs: aggregation,
-    },
-    ...(secure && { secure }),
-  };
 }

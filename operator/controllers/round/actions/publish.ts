@@ -20,7 +20,7 @@ export async function publishCandidate(
   record: RoundRecord,
   signal: AbortSignal,
 ): Promise<ActiveVersion> {
-  const { plan, parent, publish } = await workplace.plan(record.uid);
+  const { plan, parent, publish } = await workplace.plan(record);
   const candidate = record.candidate!;
   const version = await context.versions.numberFor(record.federation, record.uid);
   const repository = await repositoryOf(context.client, context.config.namespace, publish.oci, { signal });

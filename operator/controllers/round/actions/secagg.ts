@@ -14,22 +14,22 @@ export async function announce(
   record: RoundRecord,
   participants: readonly string[],
 ): Promise<void> {
-  const machines = await workplace.machines(record.uid);
-  // What has come meanwhile need not be asked for.
+  const machines = await workplace.machines(record);
+  // What has come meanwhile need not be asked for, and nothing of an attempt that has ended meanwhile.
   const now = workplace.desk.get(record.uid);
-  if (!now) return;
+  if (now?.attempt !== record.attempt || !now.secure) return;
   for (const participant of participants) {
     const session = context.attendance.session(participant);
     const { cohort } = cohortOf(now, participant)!;
     const step = session && machines.requestFor(now, participant);
-    if (!step || !context.attendance.firstTime(session, `step ${now.uid} ${cohort.step}`)) continue;
+    if (!step || !context.attendance.firstTime(session, `step ${now.uid} ${now.attempt} ${cohort.step}`)) continue;
     session.sendStep({ work: workOf(context, now, participant, "step"), step });
   }
 }
 
 /** Again: nothing happens. */
 export async function unmask(workplace: Workplace, record: RoundRecord, number: number): Promise<void> {
-  const [sum, machines] = await Promise.all([workplace.secureSum(record.uid), workplace.machines(record.uid)]);
+  const [sum, machines] = await Promise.all([workplace.secureSum(record), workplace.machines(record)]);
   const state = machines.state(record, number);
   if (state.step !== "complete") throw new Error(`cohort ${number} is not complete`);
   const u3 = new Set(record.secure!.cohorts[number]!.u3);
