@@ -19,12 +19,6 @@ const TENSORS = [
 ];
 const CLIP = 0.5;
 
-const listener = (changed: () => void, tries: string[] = []): SumListener => ({
-  changed,
-  diskFull: () => {},
-  again: (problem) => tries.push(problem),
-});
-
 let folder: string;
 let sum: SecureSum | undefined;
 let changed: PromiseWithResolvers<void>;
@@ -62,13 +56,15 @@ async function sessions(plan: Plan, of: Map<string, Contribution>): Promise<Sess
 function open(plan: Plan, of: Session[]): SecureSum {
   changed = Promise.withResolvers();
   const options = { plan, terms: of.map(({ terms }) => terms), scratch: join(folder, "scratch") };
-  return new SecureSum(
-    options,
-    listener(() => {
+  const listener: SumListener = {
+    changed() {
       changed.resolve();
       changed = Promise.withResolvers();
-    }),
-  );
+    },
+    diskFull: () => {},
+    again: () => {},
+  };
+  return new SecureSum(options, listener);
 }
 
 async function until(isTrue: (view: ReturnType<SecureSum["view"]>) => boolean): Promise<void> {
@@ -278,22 +274,37 @@ describe("a sum", () => {
     expect(await errorAgainst(all())).toBeLessThan(within());
   });
 
-  test.each([
-    { says: "is not there", spoil: (file: string) => rm(file), problem: /ENOENT/ },
-    { says: "has become shorter", spoil: (file: string) => truncate(file, 1000), problem: /shorter than planned/ },
-  ])("whose spooled vector $says is our own trouble", async ({ spoil, problem }) => {
-    const file = join(folder, "spoilt");
-    await copyFile(run.inputs[1]!.file, file);
-    await spoil(file);
-    sum!.unmask(0, run.state, run.inputs.with(1, { ...run.inputs[1]!, file }));
-    await settled(1);
-    expect(sum!.view()).toMatchObject({ unmasked: [], lost: [] });
-    expect(sum!.view().problem).toMatch(problem);
+  describe.each([
+    { says: "is not there", spoil: (file: string) => rm(file), message: /lost the masked vector of ben/ },
+    { says: "has become shorter", spoil: (file: string) => truncate(file, 1000), message: /shorter than planned/ },
+  ])("whose spooled vector $says is lost, and no other", ({ spoil, message }) => {
+    test.each(["unmasked", "added"] as const)("when it is %s", async (when) => {
+      const file = join(folder, "spoilt");
+      await copyFile(run.inputs[1]!.file, file);
+      await spoil(file);
+      if (when === "added") sum!.add({ cohort: 0, ...run.inputs[1]!, file });
+      else sum!.unmask(0, run.state, run.inputs.with(1, { ...run.inputs[1]!, file }));
+      await settled(1);
+      expect(sum!.view()).toMatchObject({ unmasked: [], lost: [{ cohort: 0, code: "SumInvalid", accused: [] }] });
+      expect(sum!.view().lost[0]!.message).toMatch(message);
+      expect(sum!.view().problem).toBeUndefined();
+    });
   });
 
-  test("without a member of U3 is never made", async () => {
+  test("whose thread fails is made again from nothing", async () => {
     sum!.unmask(0, run.state, run.inputs.slice(1));
+    await changed.promise;
+    expect(sum!.view()).toEqual({ added: [], unmasked: [], lost: [] });
+    sum!.unmask(0, run.state, run.inputs);
     await settled(1);
+    expect(await errorAgainst(all())).toBeLessThan(within());
+  });
+
+  test("without a member of U3 is never made, however often it is tried", async () => {
+    for (let thread = 1; thread <= 3; thread++) {
+      sum!.unmask(0, run.state, run.inputs.slice(1));
+      await changed.promise;
+    }
     expect(sum!.view().problem).toMatch(/ann is not among/);
   });
 

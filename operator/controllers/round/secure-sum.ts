@@ -13,7 +13,7 @@ import type {
   SecureSumOptions,
   SecureSumRequest,
 } from "./secure-sum-messages.ts";
-import { SumAgain, type SumListener, SumThreads } from "./sum-threads.ts";
+import { type SumListener, SumThreads } from "./sum-threads.ts";
 
 export interface SecureSumView {
   /** Participants whose vectors were taken. */
@@ -108,7 +108,7 @@ export class SecureSum {
     const cohorts = this.#view.unmasked.map(({ cohort }) => cohort).sort((a, b) => a - b);
     const answer = await this.#threads.ask({ do: "candidate", cohorts, parentFile, outFile });
     if (answer?.kind === "impossible") throw new Error(answer.message);
-    if (answer?.kind !== "candidate") throw new SumAgain("the sums are made again from the spool");
+    if (answer?.kind !== "candidate") throw this.#threads.interruption();
     return { digest: answer.digest, byteLength: answer.byteLength };
   }
 

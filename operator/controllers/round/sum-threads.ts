@@ -55,6 +55,11 @@ export class SumThreads<Request extends { id: number }, Answer extends { id: num
     return undefined;
   }
 
+  /** Why ask() returned nothing. */
+  interruption(): Error {
+    return this.#isClosed ? new Error("the sum is closed") : new SumAgain("the sum is made again from the spool");
+  }
+
   close(): Promise<void> {
     this.#isClosed = true;
     return this.#thread.close();

@@ -16,34 +16,37 @@ const TENSORS = [
 ];
 const planHash = new Uint8Array(32).fill(7);
 
-const listener = (changed: () => void, tries: string[] = []): SumListener => ({
-  changed,
-  diskFull: () => {},
-  again: (problem) => tries.push(problem),
-});
-
 let folder: string;
 let keys: Awaited<ReturnType<typeof generateRoundKeys>>;
 let sum: RoundSum;
 let changed: PromiseWithResolvers<void>;
+/** Why threads ended. */
+let tries: string[];
 
 beforeEach(async () => {
   folder = await mkdtemp(join(tmpdir(), "rondo-sum-"));
   keys = await generateRoundKeys();
   changed = Promise.withResolvers<void>();
-  const options = { tensors: TENSORS, planHash, privateKey: keys.privateKey, clipNorm: 1e6 };
-  sum = new RoundSum(
-    options,
-    listener(() => {
-      changed.resolve();
-      changed = Promise.withResolvers<void>();
-    }),
-  );
+  tries = [];
+  sum = open();
 });
 afterEach(async () => {
   await sum.close();
   await rm(folder, { recursive: true, force: true });
 });
+
+function open(): RoundSum {
+  const options = { tensors: TENSORS, planHash, privateKey: keys.privateKey, clipNorm: 1e6 };
+  const listener: SumListener = {
+    changed() {
+      changed.resolve();
+      changed = Promise.withResolvers<void>();
+    },
+    diskFull: () => {},
+    again: (problem) => tries.push(problem),
+  };
+  return new RoundSum(options, listener);
+}
 
 interface Delta {
   value?: number;
@@ -127,9 +130,32 @@ describe("what cannot count is refused as a whole, and the sum goes on without i
   });
 });
 
-test("a file that is not there is our own trouble, not the participant's", async () => {
-  sum.add({ participant: "ann", file: join(folder, "nowhere") });
+test("a file that the volume has lost takes its sender out, and the sum goes on without it", async () => {
+  sum.add({ participant: "ben", file: join(folder, "nowhere") });
+  sum.add({ participant: "ann", file: await sealed("ann") });
+  expect(await candidateValues()).toEqual([1.5]);
+  expect(sum.view()).toMatchObject({ added: ["ann"], refused: [{ participant: "ben", reason: "FileMissing" }] });
+});
+
+test("what the disk will not read is our own trouble: another thread begins with nothing, and the sum can be made again", async () => {
+  const ann = { participant: "ann", file: await sealed("ann") };
+  sum.add(ann);
   await changed.promise;
-  expect(sum.view().refused).toEqual([]);
-  expect(sum.view().problem).toMatch(/ENOENT/);
+  sum.add({ participant: "ben", file: folder });
+  await changed.promise;
+  expect(sum.view()).toEqual({ added: [], refused: [] });
+  expect(tries).toHaveLength(1);
+  sum.add(ann);
+  sum.add({ participant: "ben", file: await sealed("ben", { value: 3 }) });
+  expect(await candidateValues()).toEqual([2.5]);
+});
+
+test("what fails with the third thread too fails for good", async () => {
+  for (let thread = 1; thread <= 3; thread++) {
+    sum.add({ participant: "ben", file: folder });
+    await changed.promise;
+  }
+  expect(sum.view().problem).toMatch(/EISDIR/);
+  expect(tries).toHaveLength(2);
+  await expect(sum.candidate("parent", "out")).rejects.toThrow("the sum is closed");
 });

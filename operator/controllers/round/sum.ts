@@ -6,7 +6,7 @@
 import type { RoundMetrics } from "../../round/record.ts";
 import type { SumView } from "../../round/world.ts";
 import type { SumAnswer, SumOptions, SumRequest } from "./sum-messages.ts";
-import { SumAgain, type SumListener, SumThreads } from "./sum-threads.ts";
+import { type SumListener, SumThreads } from "./sum-threads.ts";
 
 export class RoundSum {
   readonly #threads: SumThreads<SumRequest, SumAnswer>;
@@ -48,7 +48,7 @@ export class RoundSum {
   ): Promise<{ digest: string; byteLength: number; metrics?: RoundMetrics }> {
     const answer = await this.#threads.ask({ do: "candidate", parentFile, outFile });
     if (answer?.kind === "impossible") throw new Error(answer.message);
-    if (answer?.kind !== "candidate") throw new SumAgain("the sum is made again from the spool");
+    if (answer?.kind !== "candidate") throw this.#threads.interruption();
     const { digest, byteLength, metrics } = answer;
     return { digest, byteLength, ...(metrics && { metrics }) };
   }
