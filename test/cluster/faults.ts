@@ -24,6 +24,31 @@ export async function rejoin(name: string): Promise<void> {
   for (const rule of isolationRules(name)) while (await inNamespace(name, "-D", rule));
 }
 
+/**
+ * Loses packets between this cluster and the others at random, in both directions; not those to and from the host.
+ * By iptables and not by `tc netem`, which small kernels lack.
+ * @param share  of packets, between 0 and 1
+ */
+export async function losePackets(name: string, share: number): Promise<void> {
+  await stopLosing(name);
+  for (const rule of lossRules(name, share)) await inNamespace(name, "-I", rule);
+}
+
+export async function stopLosing(name: string): Promise<void> {
+  const { scope } = findCluster(name);
+  const listed = await command("nsenter", `--net=/run/netns/${scope}`, "iptables", "-t", "mangle", "-S");
+  const rules = listed.split("\n").filter((line) => line.includes("--mode random"));
+  for (const rule of rules) await inNamespace(name, "-D", rule.split(" ").slice(1));
+}
+
+function lossRules(name: string, share: number): string[][] {
+  return isolationRules(name).map((rule) => [
+    ...rule.slice(0, -2),
+    ...["-m", "statistic", "--mode", "random", "--probability", String(share)],
+    ...rule.slice(-2),
+  ]);
+}
+
 /** In the mangle table, which comes before the nat and filter rules that kube-proxy rewrites. */
 function isolationRules(name: string): string[][] {
   const { set } = findCluster(name);

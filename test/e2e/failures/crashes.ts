@@ -66,6 +66,16 @@ export async function speedUp(cluster: string, kibPerSecond: number): Promise<vo
   await inNamespace(cluster, "-D", kibPerSecond);
 }
 
+/** Whatever its rate was. */
+export async function speedUpAll(cluster: string): Promise<void> {
+  const { scope } = findCluster(cluster);
+  const iptables = ["nsenter", `--net=/run/netns/${scope}`, "iptables", "-t", "mangle"] as const;
+  const listed = await command(...iptables, "-S", "POSTROUTING");
+  for (const rule of listed.split("\n").filter((line) => line.includes("--hashlimit-name slow"))) {
+    await command(...iptables, ...rule.replace(/^-A/, "-D").split(" "));
+  }
+}
+
 async function inNamespace(cluster: string, action: "-I" | "-D", kibPerSecond: number): Promise<void> {
   const { scope } = findCluster(cluster);
   const rate = ["-m", "hashlimit", "--hashlimit-name", "slow", "--hashlimit-above", `${kibPerSecond}kb/s`];

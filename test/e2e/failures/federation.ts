@@ -1,9 +1,9 @@
 /**
  * A coordinator and sites on real clusters, installed by the charts, in which a test makes things go wrong: what a site's trainer does,
  * what its volumes hold, which pod dies. Everything that is kept lies in .rondo/<set>, so that a test sees what an operator's volume holds.
- * Holds: opening it twice completes it; close() leaves nothing behind.
+ * Holds: opening it twice completes it, so that all test files share one (shared-clusters.ts removes it at the end).
  */
-import { chmodSync, cpSync, mkdirSync, rmSync } from "node:fs";
+import { chmodSync, cpSync, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { parseAllDocuments } from "yaml";
 import { KubeClient } from "../../../operator/kube/client.ts";
@@ -11,13 +11,17 @@ import { fromKubeconfig } from "../../../operator/kube/credentials.ts";
 import type { Invitation } from "../../../operator/transport/invitation.ts";
 import { down } from "../../cluster/down.ts";
 import { advertiseGpus } from "../../cluster/gpus.ts";
-import { loadImage } from "../../cluster/images.ts";
+import { archiveOf, archiveStamp, loadImage } from "../../cluster/images.ts";
 import { cacheDir, clusterSet, kubeconfigPath } from "../../cluster/layout.ts";
 import { up } from "../../cluster/up.ts";
 import { installCoordinator, NAMESPACE } from "../../demo/install.ts";
 import { Kubectl, run } from "../../demo/programs.ts";
 import { claimed, restrictedNamespace, writableFolder } from "../../demo/volumes.ts";
-import { Site } from "./site.ts";
+import { removeDisks, secondPath, smallDisk } from "./disks.ts";
+import { Site, TRAINER_COMMAND } from "./site.ts";
+
+/** A family of clusters of its own. */
+export const SET = "e2e-failures";
 
 export const TRAINER_IMAGE = "localhost/rondo-trainer:dev";
 /** A site may allow it, and no node has it. */
@@ -25,6 +29,17 @@ export const ABSENT_IMAGE = "localhost/absent:1";
 /** Label of the Participants that are invited. */
 export const SECTOR = { sector: "failures" };
 const MODEL = "test/models/tiny-llama";
+/** Clusters and Participants by name, with the images that each one's policy allows. */
+const SITES: Readonly<Record<string, readonly string[]>> = {
+  north: [TRAINER_IMAGE, ABSENT_IMAGE],
+  south: [TRAINER_IMAGE, ABSENT_IMAGE],
+  west: [TRAINER_IMAGE],
+  east: [TRAINER_IMAGE, ABSENT_IMAGE],
+};
+/** Below the folder of all volumes: the operator's volume, where it is after a move. */
+export const MOVED = "operator-moved";
+/** Rounds of several federations train at a site at once. */
+export const GPUS = 8;
 
 export class FederationUnderTest {
   /** Folder of all volumes. */
@@ -33,29 +48,33 @@ export class FederationUnderTest {
   readonly kube: KubeClient;
   readonly sites: readonly Site[];
 
-  private constructor(state: string, sites: Readonly<Record<string, readonly string[]>>) {
+  private constructor(state: string) {
     this.state = state;
     this.coordinator = new Kubectl(kubeconfigPath("coordinator"));
     this.kube = clientOf("coordinator");
-    this.sites = Object.entries(sites).map(
+    this.sites = Object.entries(SITES).map(
       ([name, images], index) =>
         new Site(
-          { name, images, step: 0.01 * 2 ** index, folder: join(state, name) },
+          { name, images, step: 0.001 * 2 ** index, folder: join(state, name) },
           { kubectl: new Kubectl(kubeconfigPath(name)), kube: clientOf(name) },
         ),
     );
   }
 
-  /** @param sites clusters and Participants by name, with the images that each one's policy allows */
-  static async open(sites: Readonly<Record<string, readonly string[]>>): Promise<FederationUnderTest> {
-    const names = Object.keys(sites);
+  static async open(): Promise<FederationUnderTest> {
+    process.env.RONDO_CLUSTERS_SET = SET;
+    const names = Object.keys(SITES);
     const clusters = ["coordinator", ...names];
+    const state = resolve(".rondo", SET);
+    // Before the clusters: what is mounted later would not be seen in them.
+    await Promise.all([join(state, "operator"), ...names.map((name) => join(state, name, "agent"))].map(smallDisk));
+    await secondPath(join(state, "operator"), join(state, MOVED));
     await up(clusters);
     await Promise.all(clusters.map(loadImages));
-    await Promise.all(names.map((name) => advertiseGpus(name, 1)));
-    const made = new FederationUnderTest(resolve(".rondo", clusterSet().name), sites);
-    await made.#installCoordinator();
-    await Promise.all(made.sites.map((site) => made.#installSite(site)));
+    await Promise.all(names.map((name) => advertiseGpus(name, GPUS)));
+    const made = new FederationUnderTest(state);
+    await made.#install();
+    for (const site of made.sites) site.behaveWell();
     await made.coordinator.run([
       "-n",
       NAMESPACE,
@@ -68,11 +87,26 @@ export class FederationUnderTest {
     return made;
   }
 
-  /** RONDO_E2E_KEEP leaves the clusters for a look, and for another run that finds them installed. */
-  async close(): Promise<void> {
+  close(): void {
     this.kube.close();
     for (const { kube } of this.sites) kube.close();
-    if (!process.env.RONDO_E2E_KEEP) await removeAll();
+  }
+
+  site(name: string): Site {
+    return this.sites.find((site) => site.name === name)!;
+  }
+
+  /** Once per image: an installation anew would restart every agent, because invitations are used once. */
+  async #install(): Promise<void> {
+    const marker = join(this.state, "installed");
+    const image = archiveStamp(archiveOf("localhost/rondo:dev"));
+    const installed = existsSync(marker) ? readFileSync(marker, "utf8") : undefined;
+    if (installed === image) return;
+    await this.#installCoordinator();
+    await Promise.all(this.sites.map((site) => this.installSite(site)));
+    if (installed) await this.coordinator.run(["-n", NAMESPACE, "rollout", "restart", "statefulset/rondo-operator"]);
+    if (installed) await this.coordinator.run(["-n", NAMESPACE, "rollout", "status", "statefulset/rondo-operator"]);
+    writeFileSync(marker, image);
   }
 
   /** A new invitation; the one before it is worth nothing any more. */
@@ -102,14 +136,15 @@ export class FederationUnderTest {
     });
   }
 
-  async #installSite(site: Site): Promise<void> {
+  /** Also for a site whose Participant was deleted: it enrols with a new invitation. */
+  async installSite(site: Site): Promise<void> {
     await this.applyParticipant(site.name, SECTOR);
     modelFolder(site.folders.model);
     site.prepare();
     await site.kubectl.apply([
       restrictedNamespace(NAMESPACE),
       ...[
-        { name: "agent-data", path: writableFolder(site.folders.agent), access: "ReadWriteOnce" as const },
+        { name: "agent-data", path: site.folders.agent, access: "ReadWriteOnce" as const },
         { name: "behaviour", path: writableFolder(site.folders.behaviour), access: "ReadWriteOnce" as const },
         { name: "model", path: site.folders.model, access: "ReadOnlyMany" as const },
         { name: "data", path: site.folders.data, access: "ReadOnlyMany" as const },
@@ -128,13 +163,16 @@ export class FederationUnderTest {
 /** What every agent here is installed with. */
 export const agentValues = (images: readonly string[]) => ({
   image: { repository: "localhost/rondo", tag: "dev", pullPolicy: "Never" },
-  policy: { images, privacy: ["secure", "trusted"], minCohort: 3 },
+  // Rounds that end between sum and version are many here; at a site they are a reason to stop.
+  policy: { images, privacy: ["secure", "trusted"], minCohort: 3, releasesPerParent: 1000 },
 });
 
 /** Also what a run that was killed has left. */
 export async function removeAll(): Promise<void> {
-  await down();
-  rmSync(resolve(".rondo", clusterSet().name), { recursive: true, force: true });
+  const state = resolve(".rondo", SET);
+  await down([], clusterSet(SET));
+  await removeDisks(state);
+  rmSync(state, { recursive: true, force: true });
 }
 
 async function loadImages(cluster: string): Promise<void> {
@@ -172,7 +210,7 @@ function podTemplate(): object {
         {
           name: "trainer",
           imagePullPolicy: "Never",
-          command: ["python3", "/rondo/behaviour/misbehaving.py"],
+          command: [TRAINER_COMMAND],
           env: [{ name: "RONDO_THREADS", value: "1" }],
           volumeMounts: mounts,
         },

@@ -1,6 +1,7 @@
+#!/usr/bin/env python3
 """
-A trainer that does what the site's file /rondo/behaviour/do says, good or bad; read anew by every pod. Standard library alone, so
-that it starts in a fraction of a second; `real` becomes the trainer that Rondo ships.
+A trainer that does what the site's file /rondo/behaviour/do says, good or bad, or do.<federation> where there is one; read anew by every pod.
+Standard library alone, so that it starts in a fraction of a second; `real` becomes the trainer that Rondo ships.
 
 Holds: it keeps the contract of docs/trainer.md wherever the behaviour is not to break it; each start is a line in `starts`, so that a test
 sees what was trained twice. Does not: train.
@@ -14,6 +15,7 @@ import signal
 import struct
 import sys
 import time
+from array import array
 from collections.abc import Callable
 from pathlib import Path
 
@@ -26,25 +28,35 @@ OUT = Path("/rondo/out/adapter.safetensors")
 def main() -> int:
     # PID 1 has no default action for SIGTERM.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    behaviour = (FOLDER / "do").read_text().strip()
-    if behaviour == "real":
+    if said("do") == "real":
         python = "/opt/rondo/venv/bin/python"
         os.execv(python, [python, "-m", "rondo_trainer"])
     environment = os.environ
     agent = TaskClient(environment["RONDO_TASK_URL"], Path(environment["RONDO_TASK_CA"]), Path(environment["RONDO_TASK_TOKEN_FILE"]))
     task = json.loads(agent.task())
-    agent.deadline_ms = task["deadline"]
+    # Where a test moves its cluster's clock, the agent's is moved and this one is not.
+    agent.deadline_ms = task["deadline"] - 1000 * int(said("skew") or 0)
+    federation = task["federation"].split("/")[-1]
+    behaviour = said(f"do.{federation}") or said("do")
+    earlier = said("starts").splitlines().count(start := f"{federation} {task['round']}")
     with (FOLDER / "starts").open("a") as starts:
-        starts.write(f"{task['federation'].split('/')[-1]} {task['round']}\n")
+        starts.write(f"{start}\n")
+    if behaviour.endswith(" once"):
+        behaviour = "train" if earlier else behaviour.removesuffix(" once")
     steps = task["training"]["steps"]
     agent.progress({"step": 1, "steps": steps})
+    if behaviour.startswith("exit "):
+        return int(behaviour.removeprefix("exit "))
+    if behaviour == "oom":
+        hoard = [bytearray(1 << 24) for _ in iter(int, 1)]
+        return len(hoard)
     if behaviour == "crash":
         raise RuntimeError("the record of Mrs. Miller is the one that crashed it")
     if behaviour == "hang":
         while True:
             time.sleep(1)
     if behaviour == "wait":
-        while not (FOLDER / "go").exists():
+        while not ((FOLDER / "go").exists() or (FOLDER / f"go.{federation}").exists()):
             time.sleep(0.2)
     agent.download("/v1/task/adapter", OUT)
     OUT.write_bytes(adapter := CHANGES.get(behaviour, trained)(OUT.read_bytes()))
@@ -65,10 +77,21 @@ def main() -> int:
     return 0
 
 
+def said(name: str) -> str:
+    """What a test has written, or nothing."""
+    file = FOLDER / name
+    return file.read_text().strip() if file.exists() else ""
+
+
 def trained(adapter: bytes) -> bytes:
-    """The parent with the first value of every tensor a little larger, by this site's own step."""
-    step = float((FOLDER / "step").read_text())
-    return first_values(adapter, lambda value: value + step)
+    """The parent with every value a little larger, by this site's own step."""
+    step = float(said("step"))
+    tensors, data = parsed(adapter)
+    values = array("f", data)
+    return safetensors(
+        {name: tensor["shape"] for name, tensor in tensors.items()},
+        array("f", (value + step for value in values)).tobytes(),
+    )
 
 
 def not_a_number(adapter: bytes) -> bytes:

@@ -94,6 +94,11 @@ export function lost({ status }: FederationRound): Record<string, Partial<Partic
   return Object.fromEntries(rows.map(({ name, state, reason, message }) => [name, { state, reason, message }]));
 }
 
+export const sentence = (pattern: RegExp) => expect.stringMatching(pattern);
+
+/** Of a site that did all it was asked for, in a cohort of which too few are left: nothing of it has left its cluster but its keys. */
+export const unopened = { state: "Excluded", reason: "CohortTooSmall", message: sentence(/./) };
+
 export function outcome({ status }: FederationRound): { phase?: string; reason?: string; message?: string } {
   const succeeded = status.conditions?.find(({ type }) => type === "Succeeded");
   return { phase: status.phase, reason: succeeded?.reason, message: succeeded?.message };
@@ -105,7 +110,7 @@ export function secondsOf({ status }: FederationRound): number {
   return (Date.parse(times.at(-1)?.at ?? "") - Date.parse(times[0]?.at ?? "")) / 1000;
 }
 
-async function nothingLeft({ sites }: FederationUnderTest, round: string): Promise<void> {
+export async function nothingLeft({ sites }: FederationUnderTest, round: string): Promise<void> {
   await eventually(async () => {
     const left = await Promise.all(sites.map((site) => site.leftOf(round)));
     expect(left.flat()).toEqual([]);
@@ -113,7 +118,7 @@ async function nothingLeft({ sites }: FederationUnderTest, round: string): Promi
 }
 
 /** Every tag is a version that is written down, and every version is in the registry with all its files. */
-async function onlyWholeVersions(federation: FederationUnderTest, name: string): Promise<void> {
+export async function onlyWholeVersions(federation: FederationUnderTest, name: string): Promise<void> {
   const { items } = await federation.kube.list(ADAPTER_VERSIONS, { namespace: NAMESPACE });
   const versions = (items as unknown as AdapterVersion[]).filter(({ spec }) => spec.federation === name);
   if (versions.length === 0) return;

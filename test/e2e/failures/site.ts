@@ -5,6 +5,7 @@ import {
   copyFileSync,
   existsSync,
   mkdirSync,
+  readdirSync,
   readFileSync,
   rmSync,
   writeFileSync,
@@ -12,22 +13,38 @@ import {
 import { join } from "node:path";
 import type { SessionRow, SessionState } from "../../../operator/agent/secagg/session-record.ts";
 import type { KubeClient } from "../../../operator/kube/client.ts";
-import { JOBS, SECRETS } from "../../../operator/kube/resources.ts";
+import type { KubeObject } from "../../../operator/kube/objects.ts";
+import { JOBS, PODS, SECRETS } from "../../../operator/kube/resources.ts";
 import { NAMESPACE } from "../../demo/install.ts";
 import type { Kubectl } from "../../demo/programs.ts";
 import { journalled } from "./journals.ts";
 
 /** What trainers/misbehaving.py understands. */
-export type Behaviour = "train" | "real" | "crash" | "hang" | "wait" | "nan" | "wrong shape" | "another rank";
+export type Behaviour =
+  | "train"
+  | "real"
+  | "crash"
+  | "crash once"
+  | "oom"
+  | "oom once"
+  | `exit ${number}`
+  | "hang"
+  | "wait"
+  | "nan"
+  | "wrong shape"
+  | "another rank";
 
 const TRAINERS = "test/e2e/failures";
+/** In the behaviour folder. */
+const COMMAND = "trainer.py";
+export const TRAINER_COMMAND = `/rondo/behaviour/${COMMAND}`;
 const RECORDS = 40;
 
 export class Site {
   readonly name: string;
   /** That its policy allows. */
   readonly images: readonly string[];
-  /** What its trainers that `train` add to the first value of every tensor: a mean of such steps tells whose are in it. */
+  /** What its trainers that `train` add to every value: a mean of such steps tells whose are in it. */
   readonly step: number;
   readonly kubectl: Kubectl;
   readonly kube: KubeClient;
@@ -55,20 +72,50 @@ export class Site {
     const { behaviour, data } = this.folders;
     for (const folder of [behaviour, data]) mkdirSync(folder, { recursive: true });
     chmodSync(data, 0o755);
-    copyFileSync(join(TRAINERS, "misbehaving.py"), join(behaviour, "misbehaving.py"));
+    this.restoreCommand();
     writeFileSync(join(behaviour, "step"), String(this.step));
     this.behave("train");
     this.hold(goodLines());
   }
 
-  behave(behaviour: Behaviour): void {
-    rmSync(join(this.folders.behaviour, "go"), { force: true });
-    writeFileSync(join(this.folders.behaviour, "do"), behaviour);
+  /** @param federation  whose trainers; undefined: all that were told nothing of their own */
+  behave(behaviour: Behaviour, federation?: string): void {
+    rmSync(this.#file("go", federation), { force: true });
+    writeFileSync(this.#file("do", federation), behaviour);
   }
 
   /** Trainers that wait go on. */
-  letGo(): void {
-    writeFileSync(join(this.folders.behaviour, "go"), "");
+  letGo(federation?: string): void {
+    writeFileSync(this.#file("go", federation), "");
+  }
+
+  /** As after prepare(). */
+  behaveWell(): void {
+    for (const name of readdirSync(this.folders.behaviour)) {
+      if (/^(do|go)\.|^skew$/.test(name)) rmSync(join(this.folders.behaviour, name));
+    }
+    this.behave("train");
+    this.restoreCommand();
+  }
+
+  /** The trainers' command is gone from where the site's pod template has it. */
+  removeCommand(): void {
+    rmSync(join(this.folders.behaviour, COMMAND));
+  }
+
+  restoreCommand(): void {
+    const command = join(this.folders.behaviour, COMMAND);
+    copyFileSync(join(TRAINERS, "misbehaving.py"), command);
+    chmodSync(command, 0o755);
+  }
+
+  /** @param seconds  by which the agent's clock, and so every deadline that its trainers are told, is ahead of theirs */
+  skewTrainers(seconds: number): void {
+    writeFileSync(join(this.folders.behaviour, "skew"), String(seconds));
+  }
+
+  #file(name: "do" | "go", federation: string | undefined): string {
+    return join(this.folders.behaviour, federation ? `${name}.${federation}` : name);
   }
 
   /** How often a trainer has begun on this round; the ones that are `real` are not counted. */
@@ -104,15 +151,19 @@ export class Site {
     copyFileSync("test/models/tiny-llama/model.safetensors", join(this.folders.model, "model.safetensors"));
   }
 
-  /** Jobs and Secrets of the round in this cluster. */
+  /** Jobs, pods and Secrets of the round in this cluster, and its folders on the agent's volume. */
   async leftOf(round: string): Promise<string[]> {
-    const [jobs, secrets] = await Promise.all([
-      this.kube.list(JOBS, { namespace: NAMESPACE, labelSelector: `rondo.dev/round=${round}` }),
-      this.kube.list(SECRETS, { namespace: NAMESPACE, labelSelector: `rondo.dev/round=${round}` }),
-    ]);
+    const ofRound = { namespace: NAMESPACE, labelSelector: `rondo.dev/round=${round}` };
+    const lists = await Promise.all([JOBS, PODS, SECRETS].map((kind) => this.kube.list<KubeObject>(kind, ofRound)));
+    const work = join(this.folders.agent, "work");
+    const folders = existsSync(work)
+      ? readdirSync(work).filter((name) => name.startsWith(`${round}-${this.name}-`))
+      : [];
     return [
-      ...jobs.items.map(({ metadata }) => `${this.name}: Job ${metadata.name}`),
-      ...secrets.items.map(({ metadata }) => `${this.name}: Secret ${metadata.name}`),
+      ...lists.flatMap(({ items }, kind) =>
+        items.map(({ metadata }) => `${this.name}: ${["Job", "pod", "Secret"][kind]} ${metadata.name}`),
+      ),
+      ...folders.map((name) => `${this.name}: folder ${name}`),
     ];
   }
 }

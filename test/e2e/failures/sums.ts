@@ -9,10 +9,10 @@ import { NAMESPACE } from "../../demo/install.ts";
 import type { FederationUnderTest } from "./federation.ts";
 import type { Site } from "./site.ts";
 
-/**
- * Steps are added to the first value of each tensor and to no other, so that of a right sum every other value is its parent's to the last
- * bit: rounding to ring elements keeps 0. Holds while the federation's clip is the norm's, which is until its first version is published.
- */
+/** Of rounding to ring elements and to float32, for values below 1 and a clip of 20: 1e-7. Means of two different sets of sites differ by 8e-5. */
+const TOLERANCE = 1e-6;
+
+/** Every value has moved by the mean of these sites' steps, and by nothing else. */
 export async function isMeanOf(
   federation: FederationUnderTest,
   { status, spec }: FederationRound,
@@ -27,10 +27,9 @@ export async function isMeanOf(
   expect([...made!.keys()]).toEqual([...parent!.keys()]);
   for (const [name, values] of made!) {
     const before = parent!.get(name)!;
-    expect(values[0]! - before[0]!, `the step of ${name}`).toBeCloseTo(mean, 6);
-    expect(Buffer.from(values.slice(1).buffer).equals(Buffer.from(before.slice(1).buffer)), `the rest of ${name}`).toBe(
-      true,
-    );
+    expect(values.length, name).toBe(before.length);
+    const worst = values.reduce((most, value, i) => Math.max(most, Math.abs(value - before[i]! - mean)), 0);
+    expect(worst, `${name}: no value is further than this from its parent's and ${mean}`).toBeLessThan(TOLERANCE);
   }
 }
 
