@@ -72,7 +72,7 @@ function hasAnswered(draw: Draw, member: DrawMember): boolean {
 
 function open(
   record: RoundRecord,
-  { number, cohortSize, members }: Extract<PlanResult, { kind: "draw" }>,
+  { number, cohortSize, members, sample }: Extract<PlanResult, { kind: "draw" }>,
   world: World,
   limitMs: number,
 ): Decision {
@@ -83,7 +83,8 @@ function open(
   const there = members.filter((name) => world.connected.has(name));
   const message = "its agent was not connected when cohorts were drawn; check that it runs and reaches the operator";
   const leftOut = away.map((name) => ({ name, reason: "NotConnected", message }));
-  return begin({ ...record, number }, { number: 1, cohortSize, leftOut }, there, world);
+  // Kept: who was drawn for the round is not drawn again for its plan.
+  return begin({ ...record, number, ...(sample && { sample }) }, { number: 1, cohortSize, leftOut }, there, world);
 }
 
 /** Anew among those who answered: their nonces too, because the first ones may be known by now. */

@@ -30,4 +30,6 @@ export type RoundFault =
   | { code: "RegistryUnreachable"; problem: string }
   | { code: "RegistryRefused"; problem: string }
   | { code: "ActivationFailed"; version: number; problem: string }
-  | { code: "Cancelled" };
+  /** Nothing could begin for want of room on the operator's volume. */
+  | { code: "StorageFull"; problem: string }
+  | { code: "Cancelled"; by: "deletion" | "spec" };

@@ -33,7 +33,11 @@ const outcomes: { [C in RoundFault["code"]]: (fault: Extract<RoundFault, { code:
   RegistryRefused: (f) => `the registry would not take the adapter: ${f.problem}`,
   ActivationFailed: (f) =>
     `version ${f.version} is in the registry, but its AdapterVersion could not be written: ${f.problem}; free its name or give the operator the right`,
-  Cancelled: () => "the round was deleted before it ended",
+  StorageFull: (f) => f.problem,
+  Cancelled: (f) =>
+    f.by === "deletion"
+      ? "the round was deleted before it ended"
+      : "the round was cancelled (spec.cancel) before it ended",
 };
 
 export function outcomeOf(fault: RoundFault): Outcome {

@@ -1,7 +1,7 @@
 /**
  * Pending: may this round begin? → Planning | Failed.
  * What cannot be mended by waiting fails within seconds; an earlier round of the federation is waited for as long as it runs
- * (it has deadlines of its own), version 0 of the adapter as long as its Job may take.
+ * (it has deadlines of its own), a suspended federation until somebody resumes it, version 0 of the adapter as long as its Job may take.
  */
 import { fail } from "./end.ts";
 import type { RoundFault } from "./faults.ts";
@@ -14,7 +14,12 @@ export const APPLY_GRACE_MS = 10_000;
 /** A little more than the initialise Job's own limit (controllers/federation), so that its sentence is the one that is read. */
 export const INITIALISE_LIMIT_MS = 35 * 60_000;
 
+/** For a full volume: somebody has to make it larger, or to delete what fills it. */
+export const STORAGE_LIMIT_MS = 60 * 60_000;
+
 const EARLIER = "EarlierRound";
+const SUSPENDED = "Suspended";
+const isUnlimited = (reason: string | undefined) => reason === EARLIER || reason === SUSPENDED;
 
 export function followPending(record: RoundRecord, world: World): Decision {
   if (world.federation.kind === "unknown")
@@ -23,7 +28,17 @@ export function followPending(record: RoundRecord, world: World): Decision {
     const { problem } = world.federation;
     return fail(record, { code: "InvalidSettings", federation: record.federation, problem }, world.nowMs);
   }
-  if (world.earlier !== undefined) return waitForEarlier(record, world, world.earlier);
+  if (world.federation.suspended)
+    return wait(
+      record,
+      world,
+      SUSPENDED,
+      `Federation "${record.federation}" is suspended; it begins when spec.suspend is false`,
+    );
+  if (world.earlier !== undefined)
+    return wait(record, world, EARLIER, `${world.earlier} of the same federation has not ended`);
+  if (world.storage)
+    return waitOrFail(record, world, { code: "StorageFull", problem: world.storage.problem }, STORAGE_LIMIT_MS);
   const shortage = tooFew(world.federation);
   if (shortage) return waitOrFail(record, world, shortage, APPLY_GRACE_MS);
   const { adapter } = world.federation;
@@ -52,14 +67,14 @@ function tooFew(federation: Extract<FederationView, { kind: "known" }>): RoundFa
   };
 }
 
-function waitForEarlier(record: RoundRecord, world: World, earlier: string): Decision {
-  const message = `${earlier} of the same federation has not ended`;
-  return { record: waitingFor(record, { for: EARLIER, message, sinceMs: world.nowMs }), actions: [] };
+/** For as long as it takes: somebody will end it, or the earlier round's own deadlines do. */
+function wait(record: RoundRecord, world: World, reason: string, message: string): Decision {
+  return { record: waitingFor(record, { for: reason, message, sinceMs: world.nowMs }), actions: [] };
 }
 
 /** The clock runs on when one reason follows another, so that a world that flickers cannot hold a round for ever. */
 function waitOrFail(record: RoundRecord, world: World, fault: RoundFault, limitMs: number): Decision {
-  const before = record.waiting?.for === EARLIER ? undefined : record.waiting;
+  const before = isUnlimited(record.waiting?.for) ? undefined : record.waiting;
   const sinceMs = before?.sinceMs ?? world.nowMs;
   if (world.nowMs >= sinceMs + limitMs) return fail(record, fault, world.nowMs);
   const waiting = { for: fault.code, message: outcomeOf(fault).message, sinceMs };

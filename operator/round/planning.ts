@@ -1,32 +1,53 @@
 /**
  * Planning: cohorts are drawn where there must be several (drawing.ts), then the plan is made, signed and journalled
  * (controllers/round/actions/plan.ts). → Training | Failed.
+ * A later attempt comes here again (attempts.ts): what is left of the attempt before goes first, and what its participants report still counts.
  */
 import { followDraw, isDrawing } from "./drawing.ts";
 import { fail } from "./end.ts";
-import { type Cohort, enter, phaseStart, type RoundParticipant, type RoundRecord } from "./record.ts";
-import type { Decision, PlanResult, World } from "./world.ts";
+import type { RoundFault } from "./faults.ts";
+import { nextDeadline, quorumFault } from "./members.ts";
+import { isOut } from "./participants.ts";
+import { type Cohort, type Draw, enter, phaseStart, type RoundParticipant, type RoundRecord } from "./record.ts";
+import type { Action, Decision, FederationView, PlanResult, World } from "./world.ts";
 
 type Made = Extract<PlanResult, { kind: "made" }>;
+type Unmade = Extract<PlanResult, { kind: "failed" }>;
 
 /** Long enough for a parent adapter that has to be fetched from a registry with a bad minute. */
 export const PLANNING_LIMIT_MS = 120_000;
 const RETRY_AFTER_MS = 2_000;
 
 export function followPlanning(record: RoundRecord, world: World): Decision {
-  if (world.plan?.kind === "made") return begin(record, world.plan, world.nowMs);
+  const lost = record.attempt > 1 ? quorumFault(record) : undefined;
+  if (lost) return fail(record, lost, world.nowMs);
+  if (world.plan?.kind === "made" && world.plan.attempt === record.attempt) return begin(record, world.plan, world);
   const limit = phaseStart(record) + PLANNING_LIMIT_MS;
   const failure = world.plan?.kind === "failed" ? world.plan : undefined;
-  const problem = failure?.problem ?? "it took longer than two minutes";
   if (world.nowMs >= limit || failure?.retry === false)
-    return fail(record, { code: "PlanFailed", problem }, world.nowMs);
-  if (isDrawing(record, world)) return followDraw(record, world, limit);
-  return { record, actions: [{ do: "plan" }], lookAgainAtMs: Math.min(limit, world.nowMs + RETRY_AFTER_MS) };
+    return fail(record, planFault(record, world, failure), world.nowMs);
+  if (record.attempt === 1 && isDrawing(record, world)) return followDraw(record, world, limit);
+  // What fails at once must not be tried at once again, all the two minutes long.
+  const dueMs = (failure?.atMs ?? Number.NEGATIVE_INFINITY) + RETRY_AFTER_MS;
+  if (world.nowMs < dueMs) return { record, actions: [], lookAgainAtMs: Math.min(limit, dueMs) };
+  const drop: Action[] = record.attempt > 1 ? [{ do: "dropAttempt", attempt: record.attempt - 1 }] : [];
+  return {
+    record,
+    actions: [...drop, { do: "plan" }],
+    lookAgainAtMs: Math.min(limit, world.nowMs + RETRY_AFTER_MS),
+  };
 }
 
-function begin(record: RoundRecord, plan: Made, nowMs: number): Decision {
-  const { draw, ...planned } = record;
-  const next: RoundRecord = {
+function planFault({ federation }: RoundRecord, { storage }: World, failure: Unmade | undefined): RoundFault {
+  const problem = failure?.problem ?? "it took longer than two minutes";
+  if (failure?.code === "InvalidSettings") return { code: "InvalidSettings", federation, problem };
+  return storage ? { code: "StorageFull", problem: storage.problem } : { code: "PlanFailed", problem };
+}
+
+function begin(record: RoundRecord, plan: Made, world: World): Decision {
+  const { draw, sample: _sample, next: _next, ...planned } = record;
+  const { nowMs } = world;
+  const begun: RoundRecord = {
     ...enter(planned, "Training", nowMs),
     number: plan.number,
     plan: {
@@ -34,22 +55,39 @@ function begin(record: RoundRecord, plan: Made, nowMs: number): Decision {
       parentVersion: plan.parentVersion,
       minimum: plan.minimum,
       ...(plan.enough !== undefined && { enough: plan.enough }),
+      ...attemptTerms(record, world.federation),
       uploadLimitBytes: plan.uploadLimitBytes,
       parentByteLength: plan.parentByteLength,
     },
     deadlines: plan.deadlines,
     aggregationMs: plan.aggregationMs,
-    participants: [
-      ...plan.roster.map((name) => newParticipant(name, { state: "Invited" }, nowMs)),
-      ...(draw?.leftOut ?? []).map(({ name, ...why }) => newParticipant(name, { state: "Lost", ...why }, nowMs)),
-    ],
+    participants: record.attempt > 1 ? record.participants : invited(plan, draw, nowMs),
     ...(plan.secure && { secure: { ...plan.secure, cohorts: cohortsOf(plan.secure, nowMs), dealers: [] } }),
   };
+  const there = begun.participants.filter((p) => !isOut(p)).map(({ name }) => name);
   return {
-    record: next,
-    actions: [{ do: "sendPlan", participants: plan.roster }],
-    lookAgainAtMs: plan.deadlines.acceptMs,
+    record: begun,
+    actions: [{ do: "sendPlan", participants: there }],
+    lookAgainAtMs: nextDeadline(begun),
   };
+}
+
+/** Fixed with the first plan, like everything else in it. */
+function attemptTerms({ plan, attempt }: RoundRecord, federation: FederationView) {
+  if (attempt > 1) {
+    const { retries, acceptMs } = plan!;
+    return { ...(retries !== undefined && { retries }), ...(acceptMs !== undefined && { acceptMs }) };
+  }
+  if (federation.kind !== "known") return {};
+  const { retries, acceptMs } = federation.terms;
+  return { retries, acceptMs };
+}
+
+function invited({ roster }: Made, draw: Draw | undefined, nowMs: number): RoundParticipant[] {
+  return [
+    ...roster.map((name) => newParticipant(name, { state: "Invited" }, nowMs)),
+    ...(draw?.leftOut ?? []).map(({ name, ...why }) => newParticipant(name, { state: "Lost", ...why }, nowMs)),
+  ];
 }
 
 function newParticipant(

@@ -5,15 +5,27 @@
  * refuses it for good (a foreign object has its name, a right is missing) does the round fail, a minute after its deadline.
  */
 import { fail, succeed } from "./end.ts";
+import { pauseMs } from "./pauses.ts";
 import { phaseStart, type RoundRecord } from "./record.ts";
 import type { Decision, PublishResult, World } from "./world.ts";
 
 /** An aborted push says within this time how it ended. */
 export const PUBLISH_GRACE_MS = 5_000;
-const LONGEST_PAUSE_MS = 15_000;
 const ACTIVATE_AGAIN_MS = 2_000;
 /** Beyond the deadline, for an API server that refuses the AdapterVersion: a person may still be clearing its name. */
 export const ACTIVATE_GRACE_MS = 60_000;
+
+/**
+ * A round that is cancelled while its push is under way: the push is aborted, and says how it ended. What the registry holds already cannot
+ * be taken back: then the round succeeds.
+ */
+export function endsPublishing(record: RoundRecord, world: World): Decision | undefined {
+  if (record.phase !== "Publishing") return undefined;
+  if (record.published || world.publish?.kind === "published") return followPublishing(record, world);
+  const abortedMs = phaseStart(record) + record.aggregationMs! + PUBLISH_GRACE_MS;
+  if (!world.publishing || world.nowMs >= abortedMs) return undefined;
+  return { record, actions: [{ do: "abortPublish" }], lookAgainAtMs: abortedMs };
+}
 
 export function followPublishing(before: RoundRecord, world: World): Decision {
   if (before.published || world.publish?.kind === "published") return activate(withPublished(before, world), world);
@@ -29,11 +41,6 @@ export function followPublishing(before: RoundRecord, world: World): Decision {
     actions: due ? [{ do: "publish" }] : [],
     lookAgainAtMs: due || world.publishing ? deadline : Math.min(deadline, againMs),
   };
-}
-
-/** 1, 2, 4, 8, 15, 15 … seconds. */
-export function pauseMs(tries: number): number {
-  return Math.min(LONGEST_PAUSE_MS, 1000 * 2 ** Math.max(0, tries - 1));
 }
 
 function withPublished(record: RoundRecord, world: World): RoundRecord {

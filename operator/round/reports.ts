@@ -45,13 +45,26 @@ function afterContribution(record: RoundRecord, now: RoundParticipant, report: R
 
 /** Sharing means in a secure round that shares or the masked vector are here, which is not for the agent to say. */
 function heard(record: RoundRecord, now: RoundParticipant, report: Report): Report {
-  const early = record.secure && report.kind === "status" && report.state === "Sharing" && now.state !== "Sharing";
+  const isSecure = record.secure !== undefined || record.phase === "Planning";
+  const early = isSecure && report.kind === "status" && report.state === "Sharing" && now.state !== "Sharing";
   return early ? { ...report, state: "Trained" } : report;
 }
 
-/** Reports and uploads count only while somebody may still contribute. */
+/** Reports count only while somebody may still contribute: also while a later attempt is planned, for which trainers go on. */
 export function isOpen(record: RoundRecord): boolean {
-  return record.phase === "Training" || record.phase === "Aggregating";
+  return takesUploads(record) || (record.phase === "Planning" && record.attempt > 1);
+}
+
+function takesUploads({ phase }: RoundRecord): boolean {
+  return phase === "Training" || phase === "Aggregating";
+}
+
+/**
+ * Whether this is the word of an attempt that has ended. What a site says of its trainer, or that it fails, is about the same work in every
+ * attempt; what it says about a plan, and everything of secure aggregation, is about that attempt only.
+ */
+export function isOfEndedAttempt(record: RoundRecord, attempt: number, kind: string): boolean {
+  return attempt < record.attempt && kind !== "status" && kind !== "fail";
 }
 
 /** Only what a person watches has changed: it needs no fsync and no hurry. Records share what did not change, so this is cheap. */
@@ -127,7 +140,7 @@ export function uploadFault(
     return { code: "Conflict", message: "another contribution of this participant is already recorded for this round" };
   }
   if (!p) return { code: "NotExpected", message: "this participant is not on the round's roster" };
-  if (!isOpen(record)) return { code: "NotExpected", message: "the round takes no contributions any more" };
+  if (!takesUploads(record)) return { code: "NotExpected", message: "the round takes no contributions now" };
   if (isOut(p)) return { code: "NotExpected", message: sentence(`this participant is ${p.state}: ${p.message}`) };
   if (nowMs >= record.deadlines!.aggregationMs)
     return { code: "NotExpected", message: "the aggregation deadline has passed" };
@@ -159,7 +172,7 @@ function secureFault(
 /** The first byte is on its way: the participant is Sharing. */
 export function applyUploadBegun(record: RoundRecord, participant: string, nowMs: number): RoundRecord {
   const now = record.participants.find((p) => p.name === participant);
-  if (!now || !isOpen(record) || isSettled(now) || now.state === "Sharing") return record;
+  if (!now || !takesUploads(record) || isSettled(now) || now.state === "Sharing") return record;
   return replace(record, changed(now, { state: "Sharing" }, nowMs));
 }
 

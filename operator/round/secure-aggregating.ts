@@ -1,20 +1,28 @@
 /**
- * Aggregating a secure round: the steps of its cohorts, then the masks are removed, then the candidate is written. → Publishing | Failed.
+ * Aggregating a secure round: the steps of its cohorts, then the masks are removed, then the candidate is written. → Publishing |
+ * Planning (a later attempt) | Failed.
  * A cohort that is lost takes only its own members along; the round goes on while the others' contributions meet the minimum. A dealer of
  * inconsistent shares ends the round under its name: its cohort has revealed what it may ever reveal (secure-aggregation.md §3 "Bad shares").
  */
-import { contributing, publishNext } from "./candidates.ts";
+import { candidateFault, contributing, type Making, makeCandidate, publishNext } from "./candidates.ts";
 import { awaited } from "./cohorts.ts";
 import { fail } from "./end.ts";
 import { quorumFault, sift } from "./members.ts";
 import type { RoundRecord } from "./record.ts";
 import { endCohort, nextStepEnd, type Stepped, stepCohorts } from "./secure-steps.ts";
-import { addUp } from "./training.ts";
+import { leaveStragglers } from "./stragglers.ts";
+import { addUp, isPlannedAgain } from "./training.ts";
 import type { Action, Decision, World } from "./world.ts";
 
 export function followSecureAggregating(before: RoundRecord, world: World): Decision {
-  const sifted = sift(before, world);
+  const sifted = leaveStragglers(sift(before, world), world);
   const stepped = stepCohorts(sifted.record, world, { advertised: true });
+  if (isPlannedAgain(stepped.record))
+    return {
+      record: stepped.record,
+      actions: [...sifted.actions, ...stepped.actions],
+      lookAgainAtMs: world.nowMs,
+    };
   const { record, actions: ended } = takeIn(stepped.record, world);
   const actions = [...sifted.actions, ...stepped.actions, ...ended];
   const { dealers } = record.secure!;
@@ -24,15 +32,15 @@ export function followSecureAggregating(before: RoundRecord, world: World): Deci
   const fault = quorumFault(record);
   if (fault) return fail(record, fault, world.nowMs, actions);
   if (world.candidate?.kind === "made") return publishNext(record, world.candidate, world.nowMs);
-  const problem = world.candidate?.problem ?? world.sum.problem;
-  if (problem) return fail(record, { code: "AggregationFailed", problem }, world.nowMs, actions);
   // The last answer may come at the last moment: removing the masks has the same time again.
   const endMs = record.deadlines!.aggregationMs + record.aggregationMs!;
-  if (world.nowMs >= endMs) return fail(record, { code: "DeadlineExceeded" }, world.nowMs, actions);
+  const failure = candidateFault(world, endMs);
+  if (failure) return fail(record, failure, world.nowMs, actions);
+  const open = openNext(record, world);
   return {
     record,
-    actions: [...actions, ...addUp(record, world), ...askNext(record), ...openNext(record, world)],
-    lookAgainAtMs: Math.min(endMs, nextStepEnd(record)),
+    actions: [...actions, ...addUp(record, world), ...askNext(record), ...open.actions],
+    lookAgainAtMs: Math.min(open.againMs ?? endMs, endMs, nextStepEnd(record)),
   };
 }
 
@@ -73,11 +81,11 @@ function askNext(record: RoundRecord): Action[] {
   return participants.length === 0 ? [] : [{ do: "announce", participants }];
 }
 
-function openNext(record: RoundRecord, world: World): Action[] {
+function openNext(record: RoundRecord, world: World): Making {
   const known = [...(world.sum.opened ?? []), ...(world.sum.closed ?? [])].map(({ cohort }) => cohort);
   const living = record.secure!.cohorts.flatMap((cohort, number) => (cohort.failure ? [] : [{ cohort, number }]));
   const due = living.filter(({ cohort, number }) => cohort.step === "complete" && !known.includes(number));
-  if (due.length > 0) return due.map(({ number }) => ({ do: "unmask", cohort: number }));
-  if (living.some(({ cohort }) => cohort.step !== "complete")) return [];
-  return [{ do: "makeCandidate", contributions: contributing(record) }];
+  if (due.length > 0) return { actions: due.map(({ number }) => ({ do: "unmask", cohort: number })) };
+  if (living.some(({ cohort }) => cohort.step !== "complete")) return { actions: [] };
+  return makeCandidate(contributing(record), world);
 }

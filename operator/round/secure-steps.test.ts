@@ -30,6 +30,11 @@ const without = (...names: string[]) => FIVE.filter((name) => !names.includes(na
 /** shareMs 18 s, maskMs 84 s, consistencyMs 102 s, aggregationMs 120 s after T0. */
 const late = { share: T0 + 18_000, mask: T0 + 84_000, consistency: T0 + 102_000, unmask: T0 + 120_000 };
 
+const planned = (record: RoundRecord, over: Partial<NonNullable<RoundRecord["plan"]>>): RoundRecord => ({
+  ...record,
+  plan: { ...record.plan!, ...over },
+});
+
 const cases: Case[] = [
   {
     says: "keys are waited for while somebody who has trained may still send them",
@@ -70,8 +75,8 @@ const cases: Case[] = [
     is: { step: "advertise" },
   },
   {
-    says: "a cohort that cannot reach its threshold any more ends the round before anybody has shared",
-    record: secureTraining([cohort(FIVE)], { ann: "Refused", ben: "Failed" }),
+    says: "a cohort that cannot reach its threshold any more ends the round, when the others are fewer than the minimum",
+    record: planned(secureTraining([cohort(FIVE)], { ann: "Refused", ben: "Failed" }), { minimum: 4 }),
     phase: "Failed",
     reason: "CohortTooSmall",
     message:

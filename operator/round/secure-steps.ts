@@ -3,6 +3,7 @@
  * has, at the latest at its instant; a cohort of which fewer than t are left ends with a sentence that names who is missing and why.
  * Holds: what is closed stays closed; a cohort that has ended takes no answer any more, and its members are told to stop.
  */
+import { nextAttempt } from "./attempts.ts";
 import { asked, awaited, counted, participantOf, stepEndMs, withCohort } from "./cohorts.ts";
 import { changed, isOut, isSettled, sentence } from "./participants.ts";
 import type { Cohort, CohortStep, RoundParticipant, RoundRecord } from "./record.ts";
@@ -14,29 +15,49 @@ export interface Stepped {
 }
 
 /**
- * Ends cohorts that are too small for good, and closes what can be closed. The first step closes only when `advertised` says so:
+ * Ends cohorts that are too small for good, or has the round planned again without those who are lost (it is in Planning then), and closes
+ * what can be closed. The first step closes only when `advertised` says so:
  * no cohort shares while another one's members still train.
  */
 export function stepCohorts(before: RoundRecord, world: World, { advertised }: { advertised: boolean }): Stepped {
   let record = missing(before, world);
   const actions: Action[] = [];
-  for (let number = 0; number < record.secure!.cohorts.length; number++) {
-    for (;;) {
+  for (;;) {
+    const short = numbersOf(record, (cohort) => possible(record, cohort, world) < cohort.threshold);
+    const again = short.length > 0 && nextAttempt(record, world, short);
+    if (again) return { record: again.record, actions: [...actions, ...again.actions] };
+    for (const number of short) {
+      const left = possible(record, record.secure!.cohorts[number]!, world);
+      const ended = endCohort(record, number, tooSmall(record, number, left), world.nowMs);
+      record = ended.record;
+      actions.push(...ended.actions);
+    }
+    const due = numbersOf(record, (cohort) => isDue(record, cohort, world, advertised));
+    if (due.length === 0) return { record, actions };
+    for (const number of due) {
       const cohort = record.secure!.cohorts[number]!;
-      if (cohort.failure || cohort.step === "complete") break;
-      const waiting = world.nowMs >= stepEndMs(record, cohort.step) ? [] : awaited(record, cohort);
-      const members = counted(record, cohort);
-      if (members.length + waiting.length < cohort.threshold) {
-        const ended = endCohort(record, number, tooSmall(record, number, members.length + waiting.length), world.nowMs);
-        record = ended.record;
-        actions.push(...ended.actions);
-        break;
-      }
-      if (waiting.length > 0 || (cohort.step === "advertise" && !advertised)) break;
-      record = withCohort(record, number, closed(cohort, members, world.nowMs));
+      record = withCohort(record, number, closed(cohort, counted(record, cohort), world.nowMs));
     }
   }
-  return { record, actions };
+}
+
+function numbersOf(record: RoundRecord, is: (cohort: Cohort) => boolean): number[] {
+  return record.secure!.cohorts.flatMap((cohort, number) =>
+    cohort.failure || cohort.step === "complete" || !is(cohort) ? [] : [number],
+  );
+}
+
+function waitedFor(record: RoundRecord, cohort: Cohort, world: World): string[] {
+  return world.nowMs >= stepEndMs(record, cohort.step) ? [] : awaited(record, cohort);
+}
+
+/** Of how many the current step can still have an answer that counts. */
+function possible(record: RoundRecord, cohort: Cohort, world: World): number {
+  return counted(record, cohort).length + waitedFor(record, cohort, world).length;
+}
+
+function isDue(record: RoundRecord, cohort: Cohort, world: World, advertised: boolean): boolean {
+  return waitedFor(record, cohort, world).length === 0 && (cohort.step !== "advertise" || advertised);
 }
 
 /** Of the aggregation's length: what is left goes to unmasking (secure-aggregation.md §3 "Steps end"). */
@@ -135,7 +156,8 @@ const DOING: Record<CohortStep, string> = {
 
 function tooSmall(record: RoundRecord, number: number, left: number): NonNullable<Cohort["failure"]> {
   const cohort = record.secure!.cohorts[number]!;
-  const which = record.secure!.cohorts.length > 1 ? `cohort ${number}` : "secure aggregation";
+  const attempt = record.attempt > 1 ? ` of attempt ${record.attempt}` : "";
+  const which = record.secure!.cohorts.length > 1 ? `cohort ${number}${attempt}` : `secure aggregation${attempt}`;
   const facts = `${left} of ${cohort.members.length} are left ${DOING[cohort.step]}, ${cohort.threshold} are needed`;
   const reasons = [...accusedIn(cohort), ...lostOf(record, cohort)];
   const because = reasons.length > 0 ? `; ${reasons.slice(0, 8).join("; ")}` : "";

@@ -1,5 +1,5 @@
 /**
- * Training: plans are out, trainers run, the first contributions are added. → Aggregating | Failed.
+ * Training: plans are out, trainers run, the first contributions are added. → Aggregating | Planning (a later attempt) | Failed.
  * It ends when nobody trains any more and, in a secure round, everybody's keys are there; at the latest by the training deadline.
  */
 import { awaited } from "./cohorts.ts";
@@ -8,10 +8,12 @@ import { nextDeadline, quorumFault, type Sifted, sift } from "./members.ts";
 import { BEFORE_TRAINED, isSettled } from "./participants.ts";
 import { enter, type RoundRecord } from "./record.ts";
 import { stepCohorts, stepDeadlines } from "./secure-steps.ts";
+import { leaveStragglers } from "./stragglers.ts";
 import type { Action, Decision, World } from "./world.ts";
 
 export function followTraining(before: RoundRecord, world: World): Decision {
-  const training = stepped(sift(before, world), world, { advertised: false });
+  const training = stepped(leaveStragglers(sift(before, world), world), world, { advertised: false });
+  if (isPlannedAgain(training.record)) return { ...training, lookAgainAtMs: world.nowMs };
   const fault = quorumFault(training.record);
   if (fault) return fail(training.record, fault, world.nowMs, training.actions);
   if (isUnderWay(training.record)) {
@@ -25,7 +27,13 @@ export function followTraining(before: RoundRecord, world: World): Decision {
   const aggregating = { ...training, record: startAggregation(training.record, world.nowMs) };
   const { record, actions } = stepped(aggregating, world, { advertised: true });
   // Another phase decides from here on: at once.
-  return { record, actions: [...actions, ...addUp(record, world)], lookAgainAtMs: world.nowMs };
+  const sum = isPlannedAgain(record) ? [] : addUp(record, world);
+  return { record, actions: [...actions, ...sum], lookAgainAtMs: world.nowMs };
+}
+
+/** Too few were left of a cohort, and the next attempt goes without those who are lost. */
+export function isPlannedAgain({ phase }: RoundRecord): boolean {
+  return phase === "Planning";
 }
 
 function isUnderWay(record: RoundRecord): boolean {

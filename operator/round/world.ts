@@ -62,8 +62,8 @@ export type PlanResult =
     }
   /** There are more participants than a cohort takes: who is where is drawn first. */
   | { kind: "draw"; number: number; cohortSize: number; members: string[]; sample?: PlanSample }
-  /** `code`: the settings can never give a plan; absent: PlanFailed. */
-  | { kind: "failed"; problem: string; retry: boolean; code?: "InvalidSettings" };
+  /** `code`: the settings can never give a plan; absent: PlanFailed. `atMs`: when it failed. */
+  | { kind: "failed"; problem: string; retry: boolean; code?: "InvalidSettings"; atMs?: number };
 
 /** A contribution that could be opened is in the sum; one that could not names its fault. */
 export interface SumView {
@@ -90,8 +90,8 @@ export type PublishResult =
 
 export type CandidateResult =
   | { kind: "made"; digest: string; file: string; byteLength: number; metrics?: RoundMetrics }
-  /** `retry`: for want of room, which may come. */
-  | { kind: "failed"; problem: string; retry?: boolean };
+  /** `retry`: it may succeed later (for want of room); when it was tried last, and how often in a row. Absent: never. */
+  | { kind: "failed"; problem: string; retry?: { atMs: number; tries: number } };
 
 /** The results are those of this process; a restart starts from none and does the work again. */
 export interface World {
