@@ -117,6 +117,8 @@ describe("what the Roles allow", () => {
   test.each([
     ["operator", "watch", "federations.rondo.dev"],
     ["operator", "patch", "federationrounds.rondo.dev/status"],
+    ["operator", "create", "federationrounds.rondo.dev"],
+    ["operator", "delete", "federationrounds.rondo.dev"],
     ["operator", "create", "adapterversions.rondo.dev"],
     ["operator", "get", "secrets/rondo-operator-keys"],
     ["operator", "get", "secrets/regcred"],
@@ -136,6 +138,8 @@ describe("what the Roles allow", () => {
     ["operator", "create", "pods"],
     ["operator", "create", "participants.rondo.dev"],
     ["operator", "delete", "adapterversions.rondo.dev"],
+    ["operator", "deletecollection", "federationrounds.rondo.dev"],
+    ["operator", "delete", "federations.rondo.dev"],
     ["operator", "patch", "federations.rondo.dev"],
     ["operator", "patch", "secrets/somebody-elses"],
     ["agent", "patch", "secrets/somebody-elses"],
