@@ -20,6 +20,8 @@ export const MAIN = join(DIST, "main.js");
 const NODE_OPTIONS = ["--max-semi-space-size=2", "--heap-growing-percent=300"];
 const ENVIRONMENT = { MALLOC_ARENA_MAX: "2" };
 
+export const TRUST_DOMAIN = "bench.rondo.dev";
+
 export interface Place {
   /** Logs, volumes and configuration. */
   folder: string;
@@ -56,7 +58,7 @@ export class OperatorProgram {
     this.#config = {
       namespace: place.namespace,
       dataDir: this.dataDir,
-      trustDomain: "bench.rondo.dev",
+      trustDomain: TRUST_DOMAIN,
       agents: { address: `127.0.0.1:${agents}`, endpoint: `127.0.0.1:${agents}` },
       enrolment: { address: `127.0.0.1:${enrolment}`, endpoint: `127.0.0.1:${enrolment}` },
       tasks: { address: `127.0.0.1:${tasks}`, service: "rondo-tasks" },

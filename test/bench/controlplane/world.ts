@@ -4,15 +4,14 @@
  */
 import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { invite } from "../../../operator/cli/invite.ts";
 import type { RawObject } from "../../../operator/kube/objects.ts";
-import { FEDERATION_ROUNDS, FEDERATIONS, PARTICIPANTS } from "../../../operator/kube/resources.ts";
-import type { Invitation } from "../../../operator/transport/invitation.ts";
+import { FEDERATION_ROUNDS, FEDERATIONS } from "../../../operator/kube/resources.ts";
 import { type ApiServer, startApiServer } from "../../integration/api-server.ts";
 import { type Registry, startRegistry } from "../../integration/registry.ts";
 import { MODEL, MODULES, pushInitial } from "../initial-adapter.ts";
 import { ProcessGroup } from "../processes.ts";
 import { bundle, eventually, OperatorProgram, type Place } from "../programs.ts";
+import { authorityOf, type EnrolledSite, enrolSite } from "./enrol.ts";
 import { Metrics } from "./scrape.ts";
 
 export const FEDERATION = "bench";
@@ -48,7 +47,7 @@ export async function startWorld(folder: string, participants: number, privacy: 
     const place: Place = { folder, api, processes, namespace };
     const operator = await OperatorProgram.make(place);
     await operator.start();
-    startCrowd(place, await invitations(place, participants));
+    startCrowd(place, await enrolled(place, participants));
     const initial = await pushInitial(registry, folder, SIZE);
     await api.client.create(FEDERATIONS, federation(registry, { namespace, initial, privacy, participants }));
     await everybodyConnected(operator, participants);
@@ -97,20 +96,19 @@ export async function succeeded({ api, namespace }: World, name: string, contrib
   return round!;
 }
 
-async function invitations({ api, namespace }: Place, participants: number): Promise<Invitation[]> {
+/** Enrolled beforehand: the enrolment port lets some thirty a minute in from one address, and all of these have one. */
+async function enrolled(place: Place, participants: number): Promise<EnrolledSite[]> {
+  const authority = await authorityOf(place);
   const names = Array.from({ length: participants }, (_, i) => `site-${String(i + 1).padStart(3, "0")}`);
-  return inTurns(names, async (name) => {
-    await api.client.create(PARTICIPANTS, { metadata: { name, namespace, labels: { bench: "yes" } }, spec: {} });
-    return invite(api.client, { name, namespace, ttlMs: 3_600_000, nowMs: Date.now() });
-  });
+  return inTurns(names, (name) => enrolSite(place, authority, name));
 }
 
-function startCrowd({ folder, processes }: Place, all: Invitation[]): void {
+function startCrowd({ folder, processes }: Place, all: EnrolledSite[]): void {
   const each = Math.ceil(all.length / CROWD_PROCESSES);
   for (let crowd = 0; crowd < CROWD_PROCESSES; crowd++) {
     const home = join(folder, `crowd-${crowd + 1}`);
     mkdirSync(home, { recursive: true });
-    const file = join(home, "invitations.json");
+    const file = join(home, "sites.json");
     writeFileSync(file, JSON.stringify(all.slice(crowd * each, (crowd + 1) * each)), { mode: 0o600 });
     const argv = [join(import.meta.dirname, "participant-process.ts"), file];
     processes.start(process.execPath, argv, { cwd: home, log: join(home, "log") });

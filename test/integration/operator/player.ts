@@ -2,7 +2,7 @@
  * An agent played by the test: real enrolment, TLS, signatures, sealing and upload through operator/transport/client.ts; only the
  * site's cluster and its trainer are missing. What it "trains" is a delta the test names.
  */
-import { randomBytes, sign } from "node:crypto";
+import { type KeyObject, randomBytes, sign } from "node:crypto";
 import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import { writeSafetensors } from "../../../operator/publish/safetensors.ts";
@@ -51,13 +51,20 @@ export class Player {
   onDraw: (step: DrawStep) => Promise<unknown> | undefined = () => undefined;
   /** Told of each step as it arrives. */
   onStep: (step: ProtocolStep) => void = () => {};
-  readonly #identity = generateIdentity().privateKey;
+  readonly #identity: KeyObject;
   readonly #nonces = new Map<string, Uint8Array>();
   readonly #folder: string;
   readonly #client: CoordinatorClient;
   readonly errors: unknown[] = [];
 
-  constructor(invitation: Invitation, folder: string, behaviour: Behaviour) {
+  /** @param identity  of a site that is enrolled already, with its credential in the folder; by default it enrols with a new one */
+  constructor(
+    invitation: Invitation,
+    folder: string,
+    behaviour: Behaviour,
+    identity: KeyObject = generateIdentity().privateKey,
+  ) {
+    this.#identity = identity;
     this.name = invitation.participant;
     this.#folder = join(folder, invitation.participant);
     const planKey = publicKeyFromRaw(Buffer.from(invitation.planKey, "base64"));
