@@ -14,6 +14,9 @@ export const MOST_ADAPTER_BYTES = 2 ** 35;
 /** A candidate is named before its round's record knows it, and version 0 before it is pushed. */
 const YOUNG_MS = 3_600_000;
 
+/** Scratch names of version 0 as a trainer's Job hands it in: there once, and kept until it is published. */
+export const DELIVERED = "initialise-";
+
 export class AdapterStore {
   readonly #folder: string;
   /** By digest: several sites ask for one adapter at the same moment. */
@@ -23,9 +26,15 @@ export class AdapterStore {
     this.#folder = join(dataDir, "adapters");
   }
 
+  /** Also removes what a process that died has left half done; its successor begins it anew, but for what a trainer has delivered. */
   async open(): Promise<void> {
     await mkdir(this.#folder, { recursive: true, mode: 0o700 });
     effect("file", "make the folder of adapters");
+    for (const name of await readdir(this.#folder)) {
+      if (!name.includes(".partial") || name.startsWith(DELIVERED)) continue;
+      await rm(join(this.#folder, name), { recursive: true, force: true });
+      effect("file", "remove what was left half done");
+    }
   }
 
   /** @param digest  sha256:<hex> */

@@ -15,7 +15,7 @@ import { buildTrainerJob } from "../../trainer/job.ts";
 import { observeJob } from "../../trainer/observe-job.ts";
 import { writeTaskSecret } from "../../trainer/task-secret.ts";
 import { newTaskToken, type TaskServer } from "../../trainer/task-server.ts";
-import { MOST_ADAPTER_BYTES } from "../adapters.ts";
+import { DELIVERED, MOST_ADAPTER_BYTES } from "../adapters.ts";
 import { type Context, federationId } from "../context.ts";
 
 /** An image pull and some seconds of work on the meta device. */
@@ -229,7 +229,7 @@ export class InitialiseJobs {
   }
 
   #output(uid: string): string {
-    return this.#context.adapters.scratch(`initialise-${uid}`);
+    return this.#context.adapters.scratch(`${DELIVERED}${uid}`);
   }
 
   async #read(uid: string): Promise<Stored | undefined> {

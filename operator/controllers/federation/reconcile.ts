@@ -22,6 +22,8 @@ import { type FederationWorld, isAvailable, statusOf } from "./status.ts";
 const LOOK_AGAIN_MS = 30_000;
 /** Between one lot of deletions and the next. */
 const PRUNE_AGAIN_MS = 200;
+/** A full disk: a commit would not return before there is room. */
+const ROOM_AGAIN_MS = 5_000;
 /** Ways to be ready, or not, that somebody may have waited for. */
 const TOLD: Record<string, "Normal" | "Warning"> = {
   RoundsDone: "Normal",
@@ -51,17 +53,19 @@ export class FederationReconciler {
     if (read.kind !== "there" || read.object.metadata.deletionTimestamp) return DONE;
     const federation = read.object;
     const initialAgainMs = await this.#initial(federation);
-    await settleCreation(context, federation);
+    const canWrite = !context.storage.journalIsFull;
+    if (canWrite) await settleCreation(context, federation);
     let world = this.#observe(federation);
-    if (world.next.kind === "due" && world.initial.kind === "ready" && isAvailable(world)) {
+    if (canWrite && world.next.kind === "due" && world.initial.kind === "ready" && isAvailable(world)) {
       await createRound(context, federation);
       world = this.#observe(federation);
     }
     await this.#report(federation, world);
     const hasMore = await pruneRounds(context, this.#desk, federation);
     const pauseMs = world.next.kind === "pausing" ? world.next.untilMs - world.nowMs : undefined;
-    const waits = [initialAgainMs, pauseMs, hasMore ? PRUNE_AGAIN_MS : undefined].filter((ms) => ms !== undefined);
-    return waits.length === 0 ? DONE : again(Math.min(...waits));
+    const waits = [initialAgainMs, pauseMs, hasMore ? PRUNE_AGAIN_MS : undefined, canWrite ? undefined : ROOM_AGAIN_MS];
+    const nextMs = Math.min(...waits.filter((ms) => ms !== undefined));
+    return nextMs === Number.POSITIVE_INFINITY ? DONE : again(nextMs);
   }
 
   async #initial(federation: Federation): Promise<number | undefined> {

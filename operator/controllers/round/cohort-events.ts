@@ -10,7 +10,7 @@ import type { Context } from "../context.ts";
 
 type Hands = Pick<Context, "events" | "metrics">;
 
-/** @param after  with `secure` */
+/** @param after  with `secure`, of the same attempt as `before` */
 export function tellCohorts(hands: Hands, round: FederationRound, before: RoundRecord, after: RoundRecord): void {
   const { metrics } = hands;
   const warn = (reason: string, note: string) => hands.events.record(round, { type: "Warning", reason, note });
@@ -32,8 +32,10 @@ export function tellCohorts(hands: Hands, round: FederationRound, before: RoundR
 
 /** Told of every decision: a status may be written only after several steps. */
 export function measureSteps({ metrics }: Pick<Context, "metrics">, before: RoundRecord, after: RoundRecord): void {
+  // A cohort of the next attempt is another one.
+  if (!after.secure || before.attempt !== after.attempt) return;
   for (const [number, was] of (before.secure?.cohorts ?? []).entries()) {
-    const is = after.secure!.cohorts[number]!;
+    const is = after.secure.cohorts[number]!;
     if (was.step !== is.step) metrics.stepEnded(was.step, (is.sinceMs - was.sinceMs) / 1000);
   }
 }

@@ -63,6 +63,8 @@ export class RoundReconciler {
   }
 
   async #follow(round: FederationRound, before: RoundRecord): Promise<Result> {
+    const { storage } = this.#context;
+    if (storage.journalIsFull && !isTerminal(before)) return this.#waitForRoom(round, before);
     const { record, lookAgainAtMs } = await this.#step(before.uid);
     const heldBackUntilMs = await this.#report(round, record);
     if (isTerminal(record)) {
@@ -72,6 +74,15 @@ export class RoundReconciler {
     }
     const nextMs = Math.min(lookAgainAtMs ?? Number.POSITIVE_INFINITY, heldBackUntilMs ?? Number.POSITIVE_INFINITY);
     return nextMs === Number.POSITIVE_INFINITY ? DONE : again(Math.max(0, nextMs - this.#context.now()));
+  }
+
+  /** No decision can be written down: it is only shown why. Room wakes every open round. */
+  async #waitForRoom(round: FederationRound, record: RoundRecord): Promise<Result> {
+    const { storage, now } = this.#context;
+    const waiting = { for: "StorageFull", message: storage.problem ?? "", sinceMs: now() };
+    const shown = record.waiting?.for === "StorageFull" ? record : { ...record, waiting };
+    const heldBackUntilMs = await this.#report(round, shown);
+    return heldBackUntilMs === undefined ? DONE : again(Math.max(0, heldBackUntilMs - now()));
   }
 
   async #step(uid: string): Promise<Decision> {

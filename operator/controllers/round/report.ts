@@ -1,5 +1,5 @@
 /**
- * The one status write of a round's reconcile, and its events.
+ * The one status write of a round's reconcile; tell.ts says the events that go with it.
  * Holds: nothing is written that is written already; a new phase is written at once; what a step of training changes alone is written at
  *   most every PROGRESS_QUICK_MS in a round's first minute, and every PROGRESS_MS later, anything else at most every SETTLE_MS, so that
  *   writes do not grow with steps × participants.
@@ -7,13 +7,11 @@
 import type { Condition } from "../../api/conditions.ts";
 import type { FederationRound, FederationRoundStatus } from "../../api/federation-round.ts";
 import { FEDERATION_ROUNDS } from "../../kube/resources.ts";
-import { cohortOf } from "../../round/cohorts.ts";
-import { isOut } from "../../round/participants.ts";
 import { isTerminal, type RoundRecord } from "../../round/record.ts";
 import { isProgressOnly } from "../../round/reports.ts";
 import type { Context } from "../context.ts";
-import { tellCohorts } from "./cohort-events.ts";
 import { statusOf } from "./status.ts";
+import { asTold, tell } from "./tell.ts";
 
 /** api.md. */
 const PROGRESS_MS = 10_000;
@@ -62,39 +60,14 @@ export class RoundReporter {
       this.#context.caches.rounds.put(written);
     }
     this.#written.set(uid, { record, status, atMs: nowMs });
-    if (last) this.#tell(round, last.record, record);
+    // One that ended before there was this object is the outcome of an earlier one of its name: that was told then.
+    const isRecalled = isTerminal(record) && lastPhaseMs(record) < Date.parse(round.metadata.creationTimestamp);
+    if (!isRecalled) tell(this.#context, round, last?.record ?? asTold(round.status, record), record);
     return undefined;
   }
 
   forget(uid: string): void {
     this.#written.delete(uid);
-  }
-
-  /** Transitions only. A restart tells nothing twice, and may leave one out: events are for people. */
-  #tell(round: FederationRound, before: RoundRecord, after: RoundRecord): void {
-    const { events, metrics } = this.#context;
-    for (const participant of after.participants) {
-      const was = before.participants.find(({ name }) => name === participant.name);
-      if (!was || was.state === participant.state || !isOut(participant)) continue;
-      // The cohort's own event says it once for all of its members.
-      if (after.secure && cohortOf(after, participant.name)?.cohort.failure?.code === participant.reason) continue;
-      const note = `${participant.name}: ${participant.message || participant.reason}`;
-      events.record(round, { type: "Warning", reason: `Participant${participant.state}`, note });
-      if (participant.state === "Excluded" && was.state === "Contributed") metrics.contribution("excluded");
-    }
-    if (after.secure) tellCohorts(this.#context, round, before, after);
-    for (const { phase, atMs } of after.phaseTimes.slice(before.phaseTimes.length)) {
-      const previous = after.phaseTimes[after.phaseTimes.findIndex((entry) => entry.phase === phase) - 1];
-      if (previous) metrics.phaseEnded(previous.phase, (atMs - previous.atMs) / 1000);
-      const failed = phase === "Failed" || phase === "Cancelled";
-      const note = failed || phase === "Succeeded" ? (after.outcome?.message ?? phase) : `the round entered ${phase}`;
-      events.record(round, {
-        type: failed ? "Warning" : "Normal",
-        reason: failed ? after.outcome!.reason : phase,
-        note,
-      });
-      if (failed || phase === "Succeeded") metrics.roundEnded(phase, after.outcome?.reason ?? phase);
-    }
   }
 }
 

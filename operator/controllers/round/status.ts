@@ -17,11 +17,12 @@ import {
 } from "../../api/conditions.ts";
 import type { FederationRoundStatus, ParticipantStatusRow, RoundPhase } from "../../api/federation-round.ts";
 import { asked } from "../../round/cohorts.ts";
-import { OUT, progressText } from "../../round/participants.ts";
+import { BEFORE_TRAINED, OUT, progressText } from "../../round/participants.ts";
 import {
   COHORT_STEPS,
   type CohortStep,
   isTerminal,
+  type RoundMetrics,
   type RoundParticipant,
   type RoundRecord,
 } from "../../round/record.ts";
@@ -41,17 +42,30 @@ export function statusOf(
     ...(record.plan && record.deadlines && { plan: planOf(record) }),
     participants: rowsOf(record),
     counts: countsOf(record),
-    contributions: `${contributed}/${record.participants.length}`,
+    ...(record.participants.length > 0 && { contributions: `${contributed}/${record.participants.length}` }),
     ...(record.published && {
       adapter: {
         version: record.published.version,
         name: adapterVersionName(record.federation, record.published.version),
       },
     }),
-    phaseTimes: record.phaseTimes.map(({ phase, atMs }) => ({ phase, at: instant(atMs) })),
+    ...(record.candidate?.metrics && { metrics: metricsOf(record.candidate.metrics) }),
+    phaseTimes: phaseTimesOf(record),
     bytes: record.bytes,
     conditions: conditionsOf(record, contributed, before, { observedGeneration: generation, nowMs }),
   };
+}
+
+/** A list-map by phase: of one that was entered again the last time. In the order in which they were entered. */
+function phaseTimesOf({ phaseTimes }: RoundRecord): FederationRoundStatus["phaseTimes"] {
+  return phaseTimes
+    .filter(({ phase }, i) => phaseTimes.findLastIndex((entry) => entry.phase === phase) === i)
+    .map(({ phase, atMs }) => ({ phase, at: instant(atMs) }));
+}
+
+/** No floats in the API: a decimal string, of so many digits that what is left out tells nobody anything. */
+function metricsOf({ trainLoss, tokens }: RoundMetrics): NonNullable<FederationRoundStatus["metrics"]> {
+  return { trainLoss: trainLoss.toFixed(4), tokens };
 }
 
 function planOf(record: RoundRecord): FederationRoundStatus["plan"] {
@@ -115,6 +129,9 @@ function conditionsOf(
   const why = record.outcome?.reason ?? record.phase;
   const minimum = quorumOf(record);
   const hasQuorum = record.plan !== undefined && contributed >= minimum;
+  // What the attempt before had reached is to be reached anew.
+  if (record.phase === "Planning" && record.attempt > 1)
+    conditions = conditions.filter(({ type }) => type !== QUORUM_REACHED && type !== AGGREGATED);
   set(PLANNED, record.plan !== undefined, record.plan ? "Planned" : why, planMessage(record));
   set(QUORUM_REACHED, hasQuorum, hasQuorum ? "QuorumReached" : why, `${contributed} contributions, ${minimum} needed`);
   const underWay = aggregationUnderWay(record);
@@ -164,9 +181,10 @@ function quorumOf(record: RoundRecord): number {
 }
 
 function planMessage(record: RoundRecord): string {
-  return record.plan
-    ? `${record.participants.length} participants, parent version ${record.plan.parentVersion}`
-    : "the round was not planned";
+  if (!record.plan) return "the round was not planned";
+  const planned = `${record.participants.length} participants, parent version ${record.plan.parentVersion}`;
+  const left = record.participants.filter((p) => !OUT.includes(p.state)).length;
+  return record.attempt > 1 ? `${planned}; attempt ${record.attempt} among the ${left} that are left` : planned;
 }
 
 function outcomeOf(record: RoundRecord) {
@@ -186,9 +204,19 @@ function outcomeOf(record: RoundRecord) {
   }
 }
 
+function workingOnPhase(record: RoundRecord): string {
+  const phase = WORKING[record.phase as keyof typeof WORKING];
+  if (record.attempt === 1) return phase;
+  if (record.phase === "Planning") return `attempt ${record.attempt} is being planned without those who are lost`;
+  const only = record.participants.some((p) => BEFORE_TRAINED.includes(p.state))
+    ? phase
+    : "what was trained is offered again";
+  return `attempt ${record.attempt}: ${record.phase === "Training" ? only : phase}`;
+}
+
 /** What the round waits for: of a secure round too, whose cohorts show nothing else until their sum is there. */
 function workingOn(record: RoundRecord): string {
-  const phase = WORKING[record.phase as keyof typeof WORKING];
+  const phase = workingOnPhase(record);
   const cohorts = (record.secure?.cohorts ?? []).map((cohort, number) => ({ ...cohort, number }));
   const living = cohorts.filter(({ failure }) => !failure);
   if (record.candidate || living.length === 0) return phase;
