@@ -14,7 +14,7 @@ STEPS ?=
 MODEL ?= smollm2
 NAME ?= round
 
-.PHONY: help setup demo demo-down check test test-unit test-trainer test-integration test-e2e bench build generate images clusters-up clusters-status clusters-down clean
+.PHONY: help setup demo demo-down check test test-unit test-trainer test-integration test-e2e bench peer-faults build generate images clusters-up clusters-status clusters-down clean
 
 help: ## show this list
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  \033[1m%-18s\033[0m %s\n", $$1, $$2}' | if [ -t 1 ] && [ -z "$$NO_COLOR" ]; then cat; else sed 's/\x1b\[[0-9;]*m//g'; fi
@@ -60,6 +60,10 @@ test-e2e: ## tests on real clusters with real trainer pods (needs root)
 bench: ## run a benchmark: make bench NAME=round
 	@scripts/setup clusters
 	@node test/bench/main.ts $(NAME)
+
+peer-faults: ## do the same faults to Flower, NVIDIA FLARE and Rondo, as docs/reliability.md has them (needs root; ONLY="flower nan")
+	@scripts/setup clusters
+	@node test/bench/peers/faults/main.ts $(ONLY)
 
 build: ## compile the kernels and bundle the program into dist/
 	@scripts/setup node

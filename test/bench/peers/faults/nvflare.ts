@@ -26,8 +26,8 @@ import {
 import { telling } from "./telling.ts";
 
 const PORT = 8002;
-/** A dead site is known after its heartbeat's 600 s and a grace of 60 s. */
-const WATCH_MS = 780_000;
+/** A dead site is known after its heartbeat's 600 s and a grace of 60 s; of a server one hears sooner. */
+const watchMs = (fault: Fault) => (fault.startsWith("killed") ? 780_000 : 300_000);
 
 export async function faultWithNvflare(fault: Fault, folder: string): Promise<FaultRun> {
   const bin = await peerEnvironment("nvflare");
@@ -66,7 +66,7 @@ export async function faultWithNvflare(fault: Fault, folder: string): Promise<Fa
     const copying = setInterval(() => void keepLog(folder, join(kits, "server")), 500);
     try {
       const atMs = await inflict(fault, contender);
-      while (Date.now() < atMs + WATCH_MS && !/FINISHED/.test((await said(folder)).status)) await sleep(1000);
+      while (Date.now() < atMs + watchMs(fault) && !/FINISHED/.test((await said(folder)).status)) await sleep(1000);
       const watchedSeconds = Math.round((Date.now() - atMs) / 1000);
       await sleep(8000); // the model is downloaded
       await keepLog(folder, join(kits, "server"));
