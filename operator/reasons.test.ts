@@ -40,7 +40,7 @@ const AS_STRING = /"([A-Z][A-Za-z0-9]*[a-z0-9][A-Za-z0-9]*)"/g;
 const AS_KEY = /^\s+([A-Z][a-z0-9]+(?:[A-Z]+[a-z0-9]*)+): /gm;
 const ERROR_NAME = /\bname = "\w+"/g;
 /** An event's reason that is made of a state. */
-const OF_STATES = /`(\w+)\$\{participant\.state\}`/g;
+const OF_STATES = /`([A-Z]\w+)\$\{\w+\.state\}`/g;
 
 const sources = readdirSync(root, { recursive: true, encoding: "utf8" })
   .map((file) => file.split(sep).join("/"))
