@@ -2,7 +2,8 @@
  * Bundles the program into dist/: main.js, what its commands load on demand, and one file per worker thread (operator/threads.ts).
  * Holds: ES modules, tree-shaken, licence comments kept in a file of their own; nothing outside dist/ is needed but Node.
  * Usage: node scripts/bundle.ts [folder] [--fault-injection]   prints file sizes
- *   --fault-injection: a build for test/integration/faults, whose processes list their effects and die after a chosen one
+ *   --fault-injection: a build for test/integration/faults, whose processes list their effects and die after a chosen one; with an
+ *   agent-process.js, an agent that does not wait long before it connects again
  */
 import { rm } from "node:fs/promises";
 import { join } from "node:path";
@@ -21,9 +22,11 @@ const out = positionals[0] ?? join(root, "dist");
 await rm(out, { recursive: true, force: true });
 const { metafile } = await build({
   absWorkingDir: root,
-  entryPoints: ["operator/main.ts", ...WORKERS.map((worker) => `operator/${worker}.ts`)],
+  entryPoints: [
+    ...["main", ...WORKERS].map((name) => ({ in: `operator/${name}.ts`, out: name })),
+    ...(options["fault-injection"] ? [{ in: "test/integration/agent/agent-process.ts", out: "agent-process" }] : []),
+  ],
   outdir: out,
-  outbase: "operator",
   bundle: true,
   // A command is a chunk of its own, loaded when it is asked for: an agent does not carry the operator.
   splitting: true,

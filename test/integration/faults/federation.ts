@@ -55,8 +55,8 @@ export interface FaultFederation extends AsyncDisposable {
 
 /** @param folder  logs and volumes; the caller removes it */
 export async function startFederation(folder: string): Promise<FaultFederation> {
-  const main = join(folder, "dist/main.js");
-  execFileSync(process.execPath, [join(ROOT, "scripts/bundle.ts"), join(folder, "dist"), "--fault-injection"], {
+  const build = join(folder, "dist");
+  execFileSync(process.execPath, [join(ROOT, "scripts/bundle.ts"), build, "--fault-injection"], {
     cwd: ROOT,
     stdio: "ignore",
   });
@@ -66,7 +66,7 @@ export async function startFederation(folder: string): Promise<FaultFederation> 
     const registry = undo.use(await startRegistry());
     await pushInitial(registry, folder);
     const namespace = await api.createNamespace("coordinator");
-    const context: Context = { api, folder, main, namespace, undo };
+    const context: Context = { api, folder, build, namespace, undo };
     const operator = await startOperator(context);
     const started = await Promise.all(SITES.map((site) => startSite(context, site)));
     const bySite = <T>(of: (site: (typeof started)[number]) => T) =>
@@ -91,12 +91,12 @@ export async function startFederation(folder: string): Promise<FaultFederation> 
 interface Context {
   api: Awaited<ReturnType<typeof sharedApiServer>>;
   folder: string;
-  main: string;
+  build: string;
   namespace: string;
   undo: AsyncDisposableStack;
 }
 
-async function startOperator({ api, folder, main, namespace, undo }: Context): Promise<Program> {
+async function startOperator({ api, folder, build, namespace, undo }: Context): Promise<Program> {
   const [agents, enrolment, tasks, metrics] = await freePorts(4);
   await makeService(api.client, namespace, "rondo-tasks");
   const home = join(folder, "operator");
@@ -110,13 +110,14 @@ async function startOperator({ api, folder, main, namespace, undo }: Context): P
     metrics: { address: `127.0.0.1:${metrics}` },
   };
   const kubeconfig = await kubeconfigOfChart("rondo", { administrator: api.kubeconfig, namespace, folder: home });
-  const program = new Program({ main, command: "operator", config, kubeconfig, folder: home, metricsPort: metrics! });
+  const argv = [join(build, "main.js"), "operator", "--config", "CONFIG", "--kubeconfig", "KUBECONFIG"];
+  const program = new Program({ name: "operator", argv, config, kubeconfig, folder: home, metricsPort: metrics! });
   undo.defer(() => program.stop());
   await program.start();
   return program;
 }
 
-async function startSite({ api, folder, main, namespace: coordinator, undo }: Context, name: SiteName) {
+async function startSite({ api, folder, build, namespace: coordinator, undo }: Context, name: SiteName) {
   const { client } = api;
   const [tasks, metrics] = await freePorts(2);
   const namespace = await api.createNamespace(name);
@@ -147,7 +148,9 @@ async function startSite({ api, folder, main, namespace: coordinator, undo }: Co
     namespace,
     folder: home,
   });
-  const agent = new Program({ main, command: "agent", config, kubeconfig, folder: home, metricsPort: metrics! });
+  // Not `rondo agent`, which waits longer from death to death of its operator: here they follow each other by seconds.
+  const argv = [join(build, "agent-process.js"), "CONFIG", "KUBECONFIG"];
+  const agent = new Program({ name, argv, config, kubeconfig, folder: home, metricsPort: metrics! });
   undo.defer(() => agent.stop());
   await agent.start();
   const serverName = `rondo-agent-tasks.${namespace}.svc`;
@@ -173,7 +176,7 @@ export async function createFederation({ client, namespace, registry }: FaultFed
     },
     training: { image: "trainer:test", steps: 1, resources: { gpus: 0 } },
     participants: { selector: { matchLabels: { team: "test" } }, minimum: 3 },
-    deadlines: { accept: "60s", training: "60s", aggregation: "60s" },
+    deadlines: { accept: "2m", training: "2m", aggregation: "2m" },
     aggregation: { privacy: "secure", clipNorm: "100" },
     publish: { oci: { repository: `${registry.host}/faults/${name}`, plainHTTP: true } },
     rounds: { count: 1 },

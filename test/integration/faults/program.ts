@@ -1,6 +1,6 @@
 /**
- * `rondo operator` or `rondo agent` from the fault-injection build, in a process of its own with a volume of its own, started again whenever it
- * has ended, as kubelet would. Its folder holds `log`, `effects.txt` and the order that it was given (hook.ts).
+ * An operator or an agent from the fault-injection build, in a process of its own with a volume of its own, started again whenever it has
+ * ended, as kubelet would. Its folder holds `log`, `effects.txt` and the order that it was given (hook.ts).
  */
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
@@ -10,9 +10,9 @@ import { setTimeout as sleep } from "node:timers/promises";
 import type { Moment, Order } from "./names.ts";
 
 export interface ProgramParts {
-  /** main.js of the build. */
-  main: string;
-  command: "operator" | "agent";
+  name: string;
+  /** Of the build, with its arguments; `CONFIG` and `KUBECONFIG` stand for the files. */
+  argv: readonly string[];
   config: object;
   kubeconfig: string;
   folder: string;
@@ -44,7 +44,7 @@ export class Program {
 
   async ready(): Promise<void> {
     for (const endMs = Date.now() + 30_000; Date.now() < endMs; await sleep(30)) if (await this.#isReady()) return;
-    throw new Error(`the ${this.#parts.command} is not ready: ${this.lastLines()}`);
+    throw new Error(`${this.#parts.name} is not ready: ${this.lastLines()}`);
   }
 
   async stop(): Promise<void> {
@@ -80,11 +80,12 @@ export class Program {
   }
 
   #spawn(): void {
-    const { main, command, kubeconfig, folder } = this.#parts;
+    const { argv, kubeconfig, folder } = this.#parts;
     const out = openSync(this.#path("log"), "a");
     // It ends with the test process, however that ends.
-    const argv = ["--pdeathsig", "KILL", process.execPath, main, command, "--config", this.#path("config.yaml")];
-    this.#child = spawn("setpriv", [...argv, "--kubeconfig", kubeconfig], {
+    const files: Record<string, string> = { CONFIG: this.#path("config.yaml"), KUBECONFIG: kubeconfig };
+    const program = [process.execPath, ...argv.map((word) => files[word] ?? word)];
+    this.#child = spawn("setpriv", ["--pdeathsig", "KILL", ...program], {
       stdio: ["ignore", out, out],
       env: { ...process.env, RONDO_FAULTS_FOLDER: folder },
     });
