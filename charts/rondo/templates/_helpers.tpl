@@ -39,6 +39,8 @@ tasks:
   service: rondo-tasks
 metrics:
   address: 0.0.0.0:8080
+storage:
+  reserve: {{ .Values.persistence.reserve }}
 initialise:
   podTemplate: {{- toYaml $template | nindent 4 }}
 log:

@@ -40,6 +40,12 @@ describe("the operator", () => {
     expect(config.initialise.podTemplate).toEqual({ spec: { serviceAccountName: "rondo-trainer" } });
   });
 
+  test("keeps as much of its volume free as it is told", async () => {
+    const config = operator(await helm.rendered("rondo", { persistence: { reserve: "2Gi" } }));
+    expect(config.storage.reserve).toBe(2 * 2 ** 30);
+    expect(operator(await helm.rendered("rondo", {})).storage.reserve).toBe(64 * 2 ** 20);
+  });
+
   test("is told where agents dial, and the Service listens there", async () => {
     const objects = await helm.rendered("rondo", demoOperator);
     expect(operator(objects)).toMatchObject({
