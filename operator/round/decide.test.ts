@@ -1,7 +1,8 @@
 import { describe, expect, test } from "vitest";
 import { decide } from "./decide.ts";
-import { APPLY_GRACE_MS } from "./pending.ts";
+import { APPLY_GRACE_MS, STORAGE_LIMIT_MS } from "./pending.ts";
 import type { RoundRecord } from "./record.ts";
+import { applyReport } from "./reports.ts";
 import { aggregating, NAMES, participant, pending, publishing, T0, TERMS, training, world } from "./testing/worlds.ts";
 import type { World } from "./world.ts";
 
@@ -38,6 +39,11 @@ interface Case {
   states?: string[];
 }
 
+const full = { storage: { problem: "the operator's volume (/data) is full: enlarge it" } } as const;
+const noRoom = {
+  sum: { added: ["ann", "ben"], refused: [] },
+  candidate: { kind: "failed", problem: "no space left on device", retry: { atMs: T0, tries: 3 } },
+} satisfies Partial<World>;
 const suspend = (n: number) => known.candidates.map((c, i) => ({ ...c, suspended: i < n }));
 
 const cases: Case[] = [
@@ -73,6 +79,41 @@ const cases: Case[] = [
     does: [],
   },
   {
+    says: "a suspended federation starts nothing, for as long as it likes",
+    record: waitingSince(T0 - 9e6),
+    world: { federation: { ...known, suspended: true } },
+    phase: "Pending",
+    does: [],
+  },
+  {
+    says: "what runs goes on when the federation is suspended",
+    record: training("Trained", "Training", "Training"),
+    world: { federation: { ...known, suspended: true } },
+    phase: "Training",
+    does: ["sendPlan"],
+  },
+  {
+    says: "what runs goes on when the Federation is deleted: its plan says all",
+    record: training("Trained", "Trained", "Lost"),
+    world: { federation: { kind: "unknown" } },
+    phase: "Aggregating",
+  },
+  {
+    says: "a full volume starts nothing for now",
+    record: pending(),
+    world: full,
+    phase: "Pending",
+    does: [],
+  },
+  {
+    says: "a volume that stays full fails the round after an hour, with what to do",
+    record: { ...pending(), waiting: { for: "StorageFull", message: "", sinceMs: T0 - STORAGE_LIMIT_MS } },
+    world: full,
+    phase: "Failed",
+    reason: "StorageFull",
+    message: /is full: enlarge it/,
+  },
+  {
     says: "version 0 in the making is waited for",
     record: pending(),
     world: { federation: { ...known, adapter: { kind: "making" } } },
@@ -99,6 +140,37 @@ const cases: Case[] = [
     record: { ...pending(), phase: "Planning" },
     phase: "Planning",
     does: ["plan"],
+  },
+  {
+    says: "a plan that failed for a reason that may pass is tried again in two seconds, not at once",
+    record: { ...pending(), phase: "Planning" },
+    world: { nowMs: T0 + 1_999, plan: { kind: "failed", problem: "down", retry: true, atMs: T0 } },
+    phase: "Planning",
+    does: [],
+  },
+  {
+    says: "and then",
+    record: { ...pending(), phase: "Planning" },
+    world: { nowMs: T0 + 2_000, plan: { kind: "failed", problem: "down", retry: true, atMs: T0 } },
+    phase: "Planning",
+    does: ["plan"],
+  },
+  {
+    says: "settings that give no plan fail under their own name",
+    record: { ...pending(), phase: "Planning" },
+    world: {
+      plan: { kind: "failed", problem: "overselect is too high", retry: false, code: "InvalidSettings" },
+    },
+    phase: "Failed",
+    reason: "InvalidSettings",
+    message: /overselect is too high/,
+  },
+  {
+    says: "a plan that had no room for two minutes fails with what to do about it",
+    record: { ...pending(), phase: "Planning" },
+    world: { ...full, nowMs: T0 + 120_000 },
+    phase: "Failed",
+    reason: "StorageFull",
   },
   {
     says: "a plan that was made starts the training",
@@ -297,6 +369,69 @@ const cases: Case[] = [
     message: /version 1 is in the registry.*belongs to another adapter.*free its name/,
   },
   {
+    says: "a sum that had no room is written again after a pause",
+    record: aggregating("Contributed", "Contributed", "Lost"),
+    world: { ...noRoom, nowMs: T0 + 3_999 },
+    phase: "Aggregating",
+    does: [],
+  },
+  {
+    says: "and when the pause is over",
+    record: aggregating("Contributed", "Contributed", "Lost"),
+    world: { ...noRoom, nowMs: T0 + 4_000 },
+    phase: "Aggregating",
+    does: ["makeCandidate"],
+  },
+  {
+    says: "and until its deadline, then the round fails with the disk's sentence",
+    record: aggregating("Contributed", "Contributed", "Lost"),
+    world: { ...noRoom, nowMs: T0 + 840_000 },
+    phase: "Failed",
+    reason: "AggregationFailed",
+    message: /no space left/,
+  },
+  {
+    says: "a cancelled round is cancelled at everybody who works on it, and says by what",
+    record: training("Training", "Contributed", "Refused"),
+    world: { cancelled: true },
+    phase: "Cancelled",
+    does: ["cancel", "cleanUp"],
+    reason: "Cancelled",
+    message: /cancelled \(spec.cancel\)/,
+  },
+  {
+    says: "a round that waits is cancelled too",
+    record: pending(),
+    world: { cancelled: true, earlier: "fed-r0" },
+    phase: "Cancelled",
+  },
+  {
+    says: "a cancelled push is aborted first, and says how it ended",
+    record: publishing(),
+    world: { cancelled: true, publishing: true },
+    phase: "Publishing",
+    does: ["abortPublish"],
+  },
+  {
+    says: "one that was aborted in time is Cancelled",
+    record: publishing(),
+    world: { cancelled: true, publish: failedPush },
+    phase: "Cancelled",
+  },
+  {
+    says: "one that was quicker than its abortion is an adapter",
+    record: publishing(),
+    world: { cancelled: true, publish: published },
+    phase: "Publishing",
+    does: ["activate"],
+  },
+  {
+    says: "a cancelled push that never says how it ended is given up",
+    record: publishing(),
+    world: { cancelled: true, publishing: true, nowMs: T0 + 125_000 },
+    phase: "Cancelled",
+  },
+  {
     says: "a deleted round is cancelled at everybody who works on it",
     record: training("Training", "Contributed", "Refused"),
     world: { deleting: true },
@@ -331,8 +466,64 @@ describe("decide", () => {
     expect(decide(ended, world({ deleting: true, nowMs: T0 + 1e9 })).record).toBe(ended);
   });
 
+  test("a full volume shows in a round that goes on, and is forgotten when there is room", () => {
+    const { record } = decide(training("Training", "Training", "Training"), world({ ...full, nowMs: T0 + 5 }));
+    expect(record.waiting).toEqual({ for: "StorageFull", message: full.storage.problem, sinceMs: T0 + 5 });
+    // The very same record while nothing is new: it is not written again, least of all to a full disk.
+    expect(decide(record, world({ ...full, nowMs: T0 + 9 })).record).toBe(record);
+    expect(decide(record, world()).record.waiting).toBeUndefined();
+  });
+
+  test("a suspension stops no other clock: what waits begins to wait anew when it is over", () => {
+    const suspended = world({ federation: { ...known, suspended: true } });
+    const record = decide(waitingSince(T0 - 9e6), suspended).record;
+    expect(record.waiting).toMatchObject({ for: "Suspended", message: expect.stringMatching(/spec.suspend/) });
+    expect(decide(record, world({ federation: { kind: "unknown" } })).record.phase).toBe("Pending");
+    expect(decide(record, world()).record.phase).toBe("Planning");
+  });
+
+  test("means over fewer than three contributors stay out of the record", () => {
+    const metrics = { trainLoss: 1.5, tokens: 300 };
+    const candidate = { kind: "made", digest: "sha256:cc", file: "/c", byteLength: 5, metrics } as const;
+    const of = (...states: Parameters<typeof aggregating>) =>
+      decide(aggregating(...states), world({ candidate })).record.candidate!;
+    expect(of("Contributed", "Contributed", "Contributed").metrics).toEqual(metrics);
+    expect(of("Contributed", "Contributed", "Lost").metrics).toBeUndefined();
+  });
+
   test("time saved in training is not waited away in aggregation", () => {
     const { record } = decide(training("Trained", "Trained", "Trained"), world({ nowMs: T0 + 1000 }));
     expect(record.deadlines?.aggregationMs).toBe(T0 + 1000 + TERMS.aggregationMs);
   });
 });
+
+describe("whoever comes late or comes back", () => {
+  const sent = ({ actions }: ReturnType<typeof decide>) =>
+    actions.flatMap((action) => (action.do === "sendPlan" ? action.participants : []));
+
+  test("is sent the plan for as long as it may accept it, and whenever it comes back", () => {
+    const record = training("Invited", "Training", "Contributed");
+    expect(sent(decide(record, world({ nowMs: T0 + 59_999, connected: new Set() })))).toEqual(["ann", "ben"]);
+    expect(sent(decide(record, world({ nowMs: T0 + 60_000 })))).toEqual(["ben"]);
+  });
+
+  test("goes on where it was: an agent that is away loses nothing before a deadline", () => {
+    const record = training("Training", "Trained", "Sharing");
+    const { record: after } = decide(record, world({ nowMs: T0 + 599_999, connected: new Set() }));
+    expect(after.participants).toEqual(record.participants);
+    expect(applyReport(after, "ann", { ...status, state: "Trained" }, T0 + 599_999).participants[0]!.state).toBe(
+      "Trained",
+    );
+  });
+
+  test("and was not invited has its turn in the next round, not in this one", () => {
+    const candidates = [...known.candidates, { name: "zoe", enrolled: true, suspended: false }];
+    const over = { federation: { ...known, candidates }, connected: new Set([...NAMES, "zoe"]) };
+    const { record, actions } = decide(training("Training", "Training", "Training"), world(over));
+    expect(record.participants.map(({ name }) => name)).toEqual(NAMES);
+    expect(sent({ record, actions })).toEqual(NAMES);
+    expect(applyReport(record, "zoe", { kind: "accept" }, T0)).toBe(record);
+  });
+});
+
+const status = { kind: "status", state: "", job: "", step: 0, steps: 0, reason: "", message: "" } as const;
