@@ -42,6 +42,7 @@ export interface SpoolManifest {
 /** @param freeBytes  space left on the file system of a folder; an argument, so that a test can fill the disk */
 export async function openSpool(folder: string, freeBytes = freeBytesOf): Promise<Spool> {
   await mkdir(folder, { recursive: true, mode: 0o700 });
+  effect("file", "make the spool");
   return new Spool(folder, freeBytes);
 }
 

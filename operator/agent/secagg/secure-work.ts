@@ -6,6 +6,7 @@
 import { rm } from "node:fs/promises";
 import { join } from "node:path";
 import { isDeepStrictEqual } from "node:util";
+import { effect } from "../../fault-injection.ts";
 import type { Write } from "../../journal/journal.ts";
 import type { Plan } from "../../round/plan.ts";
 import type { CoordinatorMessage } from "../../secagg/messages.ts";
@@ -79,6 +80,7 @@ export class SecureWork {
       case "advertise":
         // Of an attempt before: it went to another sum, and nothing may take it for this one's.
         await rm(this.#file(MASKED), { force: true });
+        effect("file", `remove ${MASKED}`);
         return session.advertise();
       case "send":
         return session.send(this.#wake);
