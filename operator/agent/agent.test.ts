@@ -15,7 +15,7 @@ import { Agent } from "./agent.ts";
 import { policySchema } from "./config.ts";
 import { Ledger } from "./ledger.ts";
 import { agentMetrics } from "./metrics.ts";
-import { MemoryJobs, MemoryOperator, secureParts } from "./testing/far-side.ts";
+import { MemoryJobs, MemoryOperator, MemoryStorage, secureParts } from "./testing/far-side.ts";
 import { makeSecurePlan, testMember } from "./testing/secure-plan.ts";
 
 const planKey = generateIdentity();
@@ -41,6 +41,7 @@ beforeEach(async () => {
     podTemplate: {},
     shareTrainerErrors: false,
     secure: secureParts(),
+    storage: new MemoryStorage(),
     metrics: agentMetrics(new Registry()),
     log: pino({ level: "silent" }),
     backoffMs: { least: 5, most: 20 },

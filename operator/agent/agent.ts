@@ -133,6 +133,10 @@ export class Agent {
     for (const work of this.#works.values()) work.tellAgain();
   }
 
+  onStorageChanged(): void {
+    for (const work of this.#works.values()) work.storageChanged();
+  }
+
   onJobChanged(jobName: string): void {
     for (const work of this.#works.values()) if (work.assignment.job === jobName) work.wake();
   }

@@ -32,12 +32,17 @@ const job = (seen: Partial<JobObservation>): JobObservation => ({
 });
 const running = job({ state: "Running", reason: "Running" });
 const noGpu = job({ reason: "Unschedulable", message: "0/1 nodes are available: 1 Insufficient nvidia.com/gpu." });
-const noImage = job({ reason: "ImageUnavailable", message: "image x cannot be pulled (ErrImagePull)", hopeless: true });
+const noImage = job({
+  reason: "ImageUnavailable",
+  message: "image x cannot be pulled (ErrImagePull)",
+  hopeless: "soon",
+});
 const failed = (reason: string, message: unknown = expect.any(String)) => ({
   do: "enter",
   state: { kind: "Failed", reason, message },
 });
 
+const full = { reason: "StorageFull", message: "the volume is full" };
 const accepted = { kind: "Accepted" } as const;
 const created = { kind: "JobCreated" } as const;
 const training = { kind: "Training" } as const;
@@ -50,6 +55,18 @@ const table: Array<{ says: string; state: AssignmentState; facts: Partial<Facts>
     state: accepted,
     facts: { nowMs: 100, problem: { reason: "Forbidden", message: "quota" } },
     next: failed("Forbidden", "quota"),
+  },
+  {
+    says: "accepted, and no room on the volume: waits",
+    state: accepted,
+    facts: { storage: full },
+    next: { do: "wait", untilMs: 100 },
+  },
+  {
+    says: "accepted, and no room until the accept deadline",
+    state: accepted,
+    facts: { nowMs: 100, storage: full, problem: { reason: "Timeout", message: "x" } },
+    next: failed("StorageFull", full.message),
   },
   {
     says: "found in the ledger after the accept deadline",
@@ -98,6 +115,30 @@ const table: Array<{ says: string; state: AssignmentState; facts: Partial<Facts>
     state: created,
     facts: { nowMs: 900, job: noImage, hopelessSinceMs: 900 - HOPELESS_PATIENCE_MS },
     next: failed("ImageUnavailable", noImage.message),
+  },
+  {
+    says: "a command that cannot be run: at once",
+    state: created,
+    facts: { nowMs: 1, job: job({ reason: "CannotStart", message: "no such command", hopeless: "now" }) },
+    next: failed("CannotStart", "no such command"),
+  },
+  {
+    says: "a configuration that a node cannot use, after an eviction: at once too",
+    state: training,
+    facts: { nowMs: 500, job: job({ reason: "CreateContainerConfigError", message: "no key x", hopeless: "now" }) },
+    next: failed("CreateContainerConfigError", "no key x"),
+  },
+  {
+    says: "a volume that does not mount: waits for the accept deadline",
+    state: created,
+    facts: { nowMs: 99, job: job({ reason: "VolumeUnavailable", message: "no volume data" }) },
+    next: { do: "wait", untilMs: 100 },
+  },
+  {
+    says: "a volume that has not mounted by the accept deadline, while the pod holds its GPUs",
+    state: created,
+    facts: { nowMs: 100, job: job({ reason: "VolumeUnavailable", message: "no volume data" }) },
+    next: failed("VolumeUnavailable", "no volume data"),
   },
   { says: "the pod runs", state: created, facts: { job: running }, next: { do: "enter", state: { kind: "Training" } } },
   {
@@ -170,6 +211,45 @@ const session = (facts: Partial<SessionFacts>): { session: SessionFacts } => ({
 const cancelled = { reason: "RoundFailed", message: "quorum lost" };
 const prepared = { kind: "Prepared" } as const;
 const badShare = { reason: "BadShare", message: "the shares from clinic-b cannot be decrypted", accused: ["clinic-b"] };
+
+const attemptEnded = { reason: "AttemptEnded", message: "another attempt runs" };
+const later: Array<{ says: string; state?: AssignmentState; facts: Partial<Facts>; next: object }> = [
+  {
+    says: "its message was of an attempt that is over: waits for the next plan, and says nothing again",
+    facts: session({ state: "SHARED", message: "refused", refusal: attemptEnded }),
+    next: { do: "wait", untilMs: 2_000 },
+  },
+  {
+    says: "its upload was of an attempt that is over: waits",
+    facts: { ...session({ state: "MASKED" }), attemptOver: true },
+    next: { do: "wait", untilMs: 2_000 },
+  },
+  {
+    says: "neither a plan nor a cancellation came until the round's end: failed",
+    facts: { ...session({ state: "MASKED" }), attemptOver: true, nowMs: 2_000 },
+    next: failed("RoundEnded"),
+  },
+  {
+    says: "cancelled meanwhile",
+    facts: { ...session({ state: "MASKED" }), attemptOver: true, cancelled },
+    next: { do: "enter", state: { kind: "Cancelled", ...cancelled } },
+  },
+  {
+    says: "its shares were given: contributed, whatever attempt runs",
+    facts: session({ state: "RELEASED", message: "refused", refusal: attemptEnded }),
+    next: { do: "enter", state: { kind: "Contributed" } },
+  },
+  {
+    says: "still training: goes on for the next attempt",
+    state: training,
+    facts: { attemptOver: true, job: running },
+    next: { do: "wait", untilMs: 1_000 },
+  },
+];
+
+test.each(later)("a later attempt has begun: $says", ({ state = prepared, facts, next }) => {
+  expect(decide(assignment(state, { privacy: "secure" }), { nowMs: 0, ...facts })).toEqual(next);
+});
 
 const secure: Array<{ says: string; state?: AssignmentState; facts?: Partial<Facts>; next: object }> = [
   { says: "trained: makes its delta, and seals nothing", state: { kind: "Trained" }, next: { do: "prepare" } },
@@ -246,7 +326,7 @@ test.each(secure)("a secure round: $says", ({ state = prepared, facts, next }) =
 test("a secure assignment is Trained until its keys' shares are out, and Sharing from then on", () => {
   const progress = { step: 2, steps: 8 };
   const told = (facts: Partial<SessionFacts>) =>
-    report(assignment(prepared, { privacy: "secure" }), undefined, progress, session(facts).session)?.state;
+    report(assignment(prepared, { privacy: "secure" }), session(facts), progress)?.state;
   expect(told({})).toBe("Trained");
   expect(told({ state: "ADVERTISED" })).toBe("Trained");
   expect(told({ state: "SHARED" })).toBe("Sharing");
@@ -265,19 +345,28 @@ test("an end is told and cleaned up, each once", () => {
 
 test("the operator is told state, reason and progress, and nothing of the data", () => {
   const progress = { step: 2, steps: 8 };
-  expect(report(assignment(created), noGpu, progress)).toMatchObject({
+  expect(report(assignment(created), { job: noGpu }, progress)).toMatchObject({
     state: "Scheduling",
     reason: "Unschedulable",
     message: noGpu.message,
   });
-  expect(report(assignment(training), running, progress)).toEqual({
+  expect(report(assignment(training), { job: running }, progress)).toEqual({
     state: "Training",
     step: 2,
     steps: 8,
     reason: "",
     message: "",
   });
-  expect(report(assignment({ kind: "Trained" }), undefined, progress)).toMatchObject({ state: "Trained", step: 8 });
-  expect(report(assignment(sealed), undefined, progress)).toMatchObject({ state: "Sharing", step: 8 });
-  expect(report(assignment(accepted), undefined, progress)).toBeUndefined();
+  expect(report(assignment({ kind: "Trained" }), {}, progress)).toMatchObject({ state: "Trained", step: 8 });
+  expect(report(assignment(sealed), {}, progress)).toMatchObject({ state: "Sharing", step: 8 });
+  expect(report(assignment(accepted), {}, progress)).toBeUndefined();
+  expect(report(assignment(accepted), { storage: full }, progress)).toEqual({
+    ...progress,
+    state: "Scheduling",
+    ...full,
+  });
+  expect(report(assignment(training), { job: running, storage: full }, progress)).toMatchObject({
+    state: "Training",
+    ...full,
+  });
 });

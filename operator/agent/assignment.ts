@@ -22,6 +22,8 @@ export interface Facts {
   problem?: { reason: string; message: string };
   /** Only in Prepared. */
   session?: SessionFacts;
+  /** The agent's volume has no room. */
+  storage?: { reason: string; message: string };
 }
 
 /** Where the session of secure aggregation stands, and what this process has done of it. */
@@ -62,11 +64,14 @@ export type Step =
   | { do: "finish"; clean: boolean; tell: boolean }
   | { do: "nothing" };
 
-/** kubelet tries a pull again after 10 s: one hiccup of a registry is forgiven, a wrong image is not waited for. */
+/** Of what is hopeless `soon`. kubelet tries a pull again after 10 s: one hiccup of a registry is forgiven, a wrong image is not waited for. */
 export const HOPELESS_PATIENCE_MS = 20_000;
 
 /** The scheduler has had no answer, or a refusal: the pod is on no node. */
 const NOT_PLACED = new Set(["Unschedulable", "SchedulingGated", "PodPending", "Suspended", "SchedulerError"]);
+
+/** What keeps a pod from being made, or from starting on the node that holds its GPUs already: the site's people have to do something. */
+const NOT_RUNNABLE = new Set(["PodRefused", "VolumeUnavailable"]);
 
 export function decide(assignment: Assignment, facts: Facts): Step {
   const { state, deadlines } = assignment;
@@ -78,8 +83,7 @@ export function decide(assignment: Assignment, facts: Facts): Step {
     return { do: "enter", state: { kind: "Cancelled", ...facts.cancelled } };
   switch (state.kind) {
     case "Accepted":
-      if (facts.nowMs < deadlines.acceptMs) return { do: "start" };
-      return facts.problem ? fail(facts.problem.reason, facts.problem.message) : fail("DeadlineExceeded", LATE_START);
+      return begin(assignment, facts);
     case "JobCreated":
     case "Training":
       return followJob(assignment, facts);
@@ -93,6 +97,12 @@ export function decide(assignment: Assignment, facts: Facts): Step {
     default:
       return { do: "nothing" };
   }
+}
+
+function begin({ deadlines }: Assignment, { nowMs, storage, problem }: Facts): Step {
+  if (nowMs < deadlines.acceptMs) return storage ? { do: "wait", untilMs: deadlines.acceptMs } : { do: "start" };
+  const why = storage ?? problem;
+  return why ? fail(why.reason, why.message) : fail("DeadlineExceeded", LATE_START);
 }
 
 function afterTraining({ privacy }: Assignment): Step {
@@ -171,14 +181,16 @@ function followJob(assignment: Assignment, facts: Facts): Step {
 
 function followScheduling(assignment: Assignment, job: JobObservation, facts: Facts): Step {
   const { acceptMs, trainingMs } = assignment.deadlines;
+  if (job.hopeless === "now") return fail(job.reason, job.message);
   if (job.hopeless) {
     const givenUpMs = (facts.hopelessSinceMs ?? facts.nowMs) + HOPELESS_PATIENCE_MS;
     if (facts.nowMs >= givenUpMs) return fail(job.reason, job.message);
     return { do: "wait", untilMs: Math.min(givenUpMs, trainingMs) };
   }
-  if (assignment.state.kind === "JobCreated" && (NOT_PLACED.has(job.reason) || job.reason === "PodRefused")) {
+  const isOwnReason = NOT_RUNNABLE.has(job.reason);
+  if (assignment.state.kind === "JobCreated" && (NOT_PLACED.has(job.reason) || isOwnReason)) {
     if (facts.nowMs < acceptMs) return { do: "wait", untilMs: acceptMs };
-    if (job.reason === "PodRefused") return fail(job.reason, job.message);
+    if (isOwnReason) return fail(job.reason, job.message);
     return fail("NoCapacity", job.message || "the trainer's pod was not scheduled by the accept deadline");
   }
   return { do: "wait", untilMs: trainingMs };
@@ -196,12 +208,23 @@ export interface TrainerReport {
   steps: number;
 }
 
-/** What the operator is told meanwhile; undefined: nothing (not begun, or over). */
+/** What the operator is told meanwhile; undefined: nothing (not begun, or over). A full volume is the reason of whatever waits for it. */
 export function report(
+  assignment: Assignment,
+  { job, session, storage }: Pick<Facts, "job" | "session" | "storage">,
+  progress: { step: number; steps: number },
+): TrainerReport | undefined {
+  const told = reportOf(assignment, job, progress, session);
+  if (!storage) return told;
+  if (told) return { ...told, ...storage };
+  return assignment.state.kind === "Accepted" ? { ...progress, state: "Scheduling", ...storage } : undefined;
+}
+
+function reportOf(
   assignment: Assignment,
   job: JobObservation | undefined,
   progress: { step: number; steps: number },
-  session?: SessionFacts,
+  session: SessionFacts | undefined,
 ): TrainerReport | undefined {
   const all = { reason: "", message: "", ...progress };
   // A trainer tells its progress once a second, so the last step it told of need not be its last one.

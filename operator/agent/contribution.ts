@@ -25,12 +25,15 @@ export async function makeContribution(
   plan: Plan,
   files: ContributionFiles,
 ): Promise<{ byteLength: number; root: string }> {
+  const { result } = assignment;
+  const trainLoss = result?.trainLoss ?? undefined;
   await makeDelta({
     plan,
     parentFile: files.parent,
     trainedFile: files.trained,
     deltaFile: files.delta,
-    examples: assignment.result?.examples ?? 0,
+    examples: result?.examples ?? 0,
+    loss: result && trainLoss !== undefined ? { tokens: result.tokens, trainLoss } : undefined,
   });
   const part = `${files.sealed}.part`;
   await rm(part, { force: true });

@@ -52,6 +52,18 @@ test("delta is trained − parent, with the weight beside it", async () => {
   expect(delta.header.tensors.map(({ name }) => name)).toEqual(tensors.map(({ name }) => name));
 });
 
+test("a trainer's loss lies beside the weight, for the mean over all; one that names none is in no mean", async () => {
+  await writeAdapter(file("trained"), () => 1.125);
+  const said = async () => {
+    await using delta = await openSafetensors(file("delta"));
+    return Object.fromEntries(delta.header.metadata);
+  };
+  await makeDelta({ ...options(), loss: { tokens: 1200, trainLoss: 2.5 } });
+  expect(await said()).toEqual({ weight: "128", tokens: "1200", lossTokens: "3000.000000" });
+  await make();
+  expect(await said()).toEqual({ weight: "128" });
+});
+
 test("a delta longer than the clip is shortened to it, over all tensors together", async () => {
   await writeAdapter(file("trained"), () => 3); // 32 values of 2: norm 11.3
   await make();

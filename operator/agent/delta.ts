@@ -29,6 +29,8 @@ export interface DeltaOptions {
   deltaFile: string;
   /** Examples trained on, as the trainer says. */
   examples: number;
+  /** Absent: it did not say what it trained on, and this contribution is in no mean of losses. */
+  loss?: { tokens: number; trainLoss: number } | undefined;
 }
 
 /** The clipped delta, with the weight beside it. @throws AdapterFault when the adapter or its parent is not what the plan says */
@@ -41,7 +43,7 @@ export async function makeDelta(options: DeltaOptions): Promise<{ weight: number
   const { byteLength } = await writeScratchSafetensors(
     options.deltaFile,
     plan.tensors,
-    new Map([["weight", String(weight)]]),
+    new Map([["weight", String(weight)], ...metricsOf(options.loss)]),
     async function* (tensor) {
       for await (const { values } of differences(tensor.name, trained, parent)) {
         scale(values, factor);
@@ -50,6 +52,16 @@ export async function makeDelta(options: DeltaOptions): Promise<{ weight: number
     },
   );
   return { weight, byteLength };
+}
+
+/** As decimal strings (protocol.md): sealed to the operator, which says of them only what all contributors come to together. */
+function metricsOf(loss: DeltaOptions["loss"]): Array<[name: string, value: string]> {
+  if (!loss) return [];
+  const { tokens, trainLoss } = loss;
+  return [
+    ["tokens", String(tokens)],
+    ["lossTokens", (Math.max(0, trainLoss) * tokens).toFixed(6)],
+  ];
 }
 
 /** A delta before it is clipped: the values of a file, less those of another one where there is one. */

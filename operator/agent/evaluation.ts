@@ -167,7 +167,7 @@ export class Evaluator {
       const seen = await this.#deps.jobs.look(name);
       hopelessMs = seen.hopeless ? hopelessMs + lookMs : 0;
       const ended = seen.state === "Failed" || seen.state === "Succeeded" || seen.state === "Missing";
-      if (ended || hopelessMs >= HOPELESS_PATIENCE_MS) {
+      if (ended || seen.hopeless === "now" || hopelessMs >= HOPELESS_PATIENCE_MS) {
         // The result comes before the Job's end; a Job that ended without one gave none.
         throw new EvaluationFault(seen.reason, seen.message || "the trainer ended without a result");
       }

@@ -76,6 +76,7 @@ export class ClusterJobs implements TrainerJobs {
     return [this.#jobs, this.#pods] as const;
   }
 
+  /** Resolves when both caches have their first list. */
   async start(): Promise<void> {
     this.#jobs.start();
     this.#pods.start();
@@ -131,10 +132,21 @@ export class ClusterJobs implements TrainerJobs {
     const { client, namespace } = this.#options;
     // The cache may not have heard of a Job yet, or of one that was deleted and made again: a Job is missing only when the API server says so.
     const job = this.#jobs.get({ namespace, name }) ?? (await client.get(JOBS, { namespace, name }));
-    const pods = this.#pods.list((pod) => pod.metadata.labels?.[JOB_NAME] === name);
+    const pods = await this.#podsOf(name, job);
     const seen = observeJob(job, pods);
     if (!job || seen.state !== "Scheduling" || seen.message !== "" || !this.#isOld(job)) return seen;
     return observeJob(job, pods, await this.#events([name, ...pods.map((pod) => pod.metadata.name)]));
+  }
+
+  /** The Job's end can come before that of its pod, whose watch is another one; and the pod says why. */
+  async #podsOf(name: string, job: Job | undefined): Promise<Pod[]> {
+    const { client, namespace } = this.#options;
+    const pods = this.#pods.list((pod) => pod.metadata.labels?.[JOB_NAME] === name);
+    const isFailed = job?.status?.conditions?.some(
+      ({ type, status }) => (type === "Failed" || type === "FailureTarget") && status === "True",
+    );
+    if (!isFailed || pods.some(({ status }) => status?.phase === "Failed")) return pods;
+    return (await client.list(PODS, { namespace, labelSelector: `${JOB_NAME}=${name}` })).items;
   }
 
   async remove(name: string): Promise<void> {

@@ -8,6 +8,8 @@ import { AdapterFault } from "./delta.ts";
 import { JobFault } from "./jobs.ts";
 import { OperatorFault } from "./link.ts";
 
+import { isDiskFull, STORAGE_FULL } from "./storage.ts";
+
 export type Problem = { reason: string; message: string };
 
 /** What no further try will mend. */
@@ -23,6 +25,7 @@ export function finalProblem(error: unknown): Problem | undefined {
 export function problemOf(error: unknown): Problem | undefined {
   const { code, name, message } = error as { code?: unknown; name?: string; message?: string };
   if (name === "AbortError" || name === "TimeoutError" || code === "Stopped") return undefined;
+  if (isDiskFull(error)) return STORAGE_FULL;
   if (typeof code === "string" && name?.endsWith("Fault")) return { reason: code, message: message ?? "" };
   return { reason: "AgentProblem", message: "the agent could not go on; its log at the site says why" };
 }

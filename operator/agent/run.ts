@@ -29,6 +29,7 @@ import { Evaluator } from "./evaluation.ts";
 import { loadIdentity, signer } from "./identity.ts";
 import { ClusterJobs } from "./jobs.ts";
 import { Ledger } from "./ledger.ts";
+import { removeLeftovers } from "./leftovers.ts";
 import { adminSocket, serveLocal } from "./local.ts";
 import { makeMaskedVector } from "./masking.ts";
 import { agentMetrics } from "./metrics.ts";
@@ -37,10 +38,12 @@ import { roundResults } from "./results.ts";
 import { acceptKey, rosterView } from "./roster.ts";
 import { MaskedRounds } from "./secagg/masked-rounds.ts";
 import { ClusterEvents } from "./site-events.ts";
+import { Start } from "./start.ts";
+import { AgentStorage, STORAGE_FULL_AT_SITE } from "./storage.ts";
 import { fingerprintOf } from "./trust.ts";
 
-/** A stranger Job can only come from a crash between two writes or a lost volume: rare, so looked for rarely. */
-const SWEEP_MS = 10 * 60_000;
+/** A Job that is made after its assignment has ended, by a call whose answer was lost, is gone within the minute. */
+const SWEEP_MS = 20_000;
 
 export interface RunningAgent {
   /** For tests: where the task API listens. */
@@ -55,7 +58,7 @@ export interface AgentParts {
   credentials: CredentialSource;
   /** Pod name and uid: who holds the Lease. */
   instance: string;
-  /** Ends the wait for the Lease. */
+  /** Ends the start, whatever it waits for: the Lease, the API server, room for the ledger. */
   signal?: AbortSignal;
   version: string;
   log: Logger;
@@ -64,12 +67,24 @@ export interface AgentParts {
   reconnect?: { firstMs: number; mostMs: number };
 }
 
+/** @throws the signal's reason, with everything closed again that was open */
 export async function startAgent(config: AgentConfig, parts: AgentParts): Promise<RunningAgent> {
+  const start = new Start(parts.signal);
+  try {
+    return await start.unlessStopped(startParts(config, parts, start));
+  } catch (error) {
+    await start.undo();
+    throw error;
+  }
+}
+
+async function startParts(config: AgentConfig, parts: AgentParts, start: Start): Promise<RunningAgent> {
   const { log, version } = parts;
   const { namespace, dataDir } = config;
   const registry = createRegistry({ version, process: "agent" });
   const health = new Health();
   const telemetry = await serveTelemetry(config.metrics.address, { health, registry });
+  await start.opened(() => telemetry.close());
   let isUp = false;
   health.addReady("start", () => (isUp ? undefined : "still starting"));
 
@@ -88,7 +103,9 @@ export async function startAgent(config: AgentConfig, parts: AgentParts): Promis
     metrics,
   });
   health.addReady("lease", leaseHeld(lease, "rondo-agent"));
+  await start.opened(async () => kube.close());
   await lease.acquire(parts.signal);
+  await start.opened(() => lease.release());
 
   const identity = await loadIdentity(
     kube,
@@ -96,7 +113,14 @@ export async function startAgent(config: AgentConfig, parts: AgentParts): Promis
     { "app.kubernetes.io/part-of": "rondo" },
   );
   const service = await taskService(kube, namespace, config.tasks.service);
-  const journal = await openJournal(join(dataDir, "ledger.db"));
+  const recorder = new EventRecorder({ client: kube, log, controller: "rondo.dev/agent", instance: parts.instance });
+  const events = new ClusterEvents({ recorder, namespace, service: service.owner });
+  const storage = new AgentStorage({ folder: dataDir, log });
+  storage.changed = () => tellOfStorage(storage, events);
+  await storage.start();
+  await start.opened(async () => storage.stop());
+  const journal = await openJournal(join(dataDir, "ledger.db"), { onFull: (isFull) => storage.noteLedger(isFull) });
+  await start.opened(() => journal.close());
   const ledger = new Ledger(journal);
   health.addLive("ledger", () => ledger.broken);
   const tasks = await startTaskServer({
@@ -109,8 +133,9 @@ export async function startAgent(config: AgentConfig, parts: AgentParts): Promis
       ...listeningHost(config.tasks.address),
     ],
     log,
+    storage,
   });
-  const recorder = new EventRecorder({ client: kube, log, controller: "rondo.dev/agent", instance: parts.instance });
+  await start.opened(() => tasks.stop());
   const jobs = new ClusterJobs({
     client: kube,
     namespace,
@@ -121,7 +146,9 @@ export async function startAgent(config: AgentConfig, parts: AgentParts): Promis
     metrics,
   });
   health.addReady("caches", cachesSynced(jobs.caches));
+  await start.opened(() => jobs.stop());
   await jobs.start();
+  start.throwIfStopped();
 
   const ownMetrics = agentMetrics(registry);
   const client = new CoordinatorClient(
@@ -151,7 +178,6 @@ export async function startAgent(config: AgentConfig, parts: AgentParts): Promis
     },
   );
   const link = new ClientLink(client);
-  const events = new ClusterEvents({ recorder, namespace, service: service.owner });
   const maskedRounds = await MaskedRounds.load(kube, { namespace, name: config.identitySecret });
   const shared = {
     ledger,
@@ -161,6 +187,7 @@ export async function startAgent(config: AgentConfig, parts: AgentParts): Promis
     taskUrl: service.url,
     workDir: join(dataDir, "work"),
     podTemplate: config.podTemplate,
+    storage,
     log,
   };
   const agent: Agent = new Agent({
@@ -180,15 +207,22 @@ export async function startAgent(config: AgentConfig, parts: AgentParts): Promis
   });
   const evaluator = new Evaluator({ ...shared, participant: invitation.participant, policy: config.policy });
   jobs.onChange((name) => agent.onJobChanged(name));
+  await start.opened(() => agent.stop());
+  const living = (await ledger.assignments()).filter(({ cleaned }) => !cleaned).map(({ job }) => job);
+  const leftovers = await removeLeftovers(shared.workDir, new Set(living));
+  if (leftovers.length > 0) log.info({ leftovers }, "removed files that belong to no round");
   await agent.resume();
+  storage.changed = () => {
+    tellOfStorage(storage, events);
+    agent.onStorageChanged();
+  };
   const sweep = async () => {
     const swept = await jobs.sweep(new Set([...agent.jobNames, ...evaluator.jobNames]));
     if (swept.length > 0) log.warn({ jobs: swept }, "deleted Jobs that belong to no round");
   };
-  await sweep();
-  const sweeping = setInterval(() => {
-    sweep().catch((error: unknown) => log.warn({ err: error }, "sweep failed"));
-  }, SWEEP_MS);
+  const sweepOrLater = () => sweep().catch((error: unknown) => log.warn({ err: error }, "sweep failed"));
+  await sweepOrLater();
+  const sweeping = setInterval(() => void sweepOrLater(), SWEEP_MS);
   sweeping.unref();
 
   const socket = adminSocket(dataDir);
@@ -214,7 +248,10 @@ export async function startAgent(config: AgentConfig, parts: AgentParts): Promis
     adminSocket: socket,
     async stop() {
       clearInterval(sweeping);
+      storage.stop();
       await local.close();
+      // Who waits for room would wait for ever: what is not written is not done, and the next start does it.
+      if (storage.isLedgerFull) await journal.close();
       const working = Promise.all([agent.stop(), evaluator.stop()]);
       await client.stop();
       await working;
@@ -227,6 +264,10 @@ export async function startAgent(config: AgentConfig, parts: AgentParts): Promis
       await telemetry.close();
     },
   };
+}
+
+function tellOfStorage({ problem }: AgentStorage, events: ClusterEvents): void {
+  if (problem) events.warn(undefined, problem.reason, STORAGE_FULL_AT_SITE);
 }
 
 async function readInvitation(path: string): Promise<Invitation> {

@@ -29,8 +29,9 @@ export class StatusReporter {
     this.#told = undefined;
   }
 
-  tell(assignment: Assignment, { job, session, nowMs }: Pick<Facts, "job" | "session" | "nowMs">): void {
-    const next = report(assignment, job, this.#progress, session);
+  tell(assignment: Assignment, facts: Pick<Facts, "job" | "session" | "storage" | "nowMs">): void {
+    const { nowMs } = facts;
+    const next = report(assignment, facts, this.#progress);
     if (!next) return;
     const told = this.#told?.report;
     const isSame = told?.state === next.state && told.reason === next.reason && told.message === next.message;

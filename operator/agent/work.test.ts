@@ -15,7 +15,7 @@ import type { EnsureJob } from "./jobs.ts";
 import { Ledger } from "./ledger.ts";
 import { agentMetrics } from "./metrics.ts";
 import type { Assignment } from "./record.ts";
-import { MemoryJobs, MemoryOperator, secureParts } from "./testing/far-side.ts";
+import { MemoryJobs, MemoryOperator, MemoryStorage, secureParts } from "./testing/far-side.ts";
 import { makePlan, planBytes, tensors, writeAdapter } from "./testing/plan.ts";
 import { TestTrainer } from "./testing/trainer.ts";
 import { Work, type WorkDeps } from "./work.ts";
@@ -123,6 +123,7 @@ function makeWork(assignment: Assignment, change: Partial<WorkDeps> = {}): Work 
     podTemplate: {},
     shareTrainerErrors: false,
     secure: secureParts(),
+    storage: new MemoryStorage(),
     metrics: agentMetrics(new Registry()),
     log,
     backoffMs: { least: 5, most: 20 },

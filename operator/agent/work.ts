@@ -31,6 +31,7 @@ import type { SecureParts } from "./secagg/session.ts";
 import type { SessionEnd } from "./secagg/session-record.ts";
 import { abortedRow } from "./secagg/session-rows.ts";
 import { StatusReporter } from "./status-reporter.ts";
+import { type AgentStorage, isDiskFull } from "./storage.ts";
 import { trainJob, trainTask } from "./train-task.ts";
 
 export interface WorkDeps {
@@ -44,6 +45,7 @@ export interface WorkDeps {
   podTemplate: PodTemplate;
   shareTrainerErrors: boolean;
   secure: SecureParts;
+  storage: Pick<AgentStorage, "problem" | "noteFull">;
   metrics: AgentMetrics;
   log: Logger;
   now?: () => number;
@@ -51,9 +53,10 @@ export interface WorkDeps {
   backoffMs?: { least: number; most: number };
 }
 
-/** While a pod does not run, reasons come as events, which nobody watches. */
+/** Jobs and pods are watched. While a pod does not run, reasons come as events, which nobody watches: often at first, then rarely. */
 const SCHEDULING_LOOK_MS = 3_000;
-const LOOK_MS = 30_000;
+const SCHEDULING_FRESH_MS = 60_000;
+const LOOK_MS = 15_000;
 
 export class Work {
   readonly #deps: WorkDeps;
@@ -70,6 +73,9 @@ export class Work {
   #cancelled: Problem | undefined;
   #isAttemptOver = false;
   #hopelessSinceMs: number | undefined;
+  /** As last looked at. */
+  #facts: Facts | undefined;
+  #noted: string | undefined;
   #failures = 0;
   #lastProblem: Problem | undefined;
 
@@ -123,6 +129,14 @@ export class Work {
     return this.#secure?.end;
   }
 
+  /** The volume is full, or is not any more. Told here: the loop itself may be waiting for room. */
+  storageChanged(): void {
+    const { problem: storage } = this.#deps.storage;
+    const { storage: _, ...facts } = this.#facts ?? { nowMs: this.#now() };
+    this.#reporter.tell(this.assignment, { ...facts, nowMs: this.#now(), ...(storage && { storage }) });
+    this.wake();
+  }
+
   /** After a new connection. */
   tellAgain(): void {
     this.#reporter.forget();
@@ -135,6 +149,7 @@ export class Work {
     while (!this.#stop.signal.aborted) {
       try {
         const facts = await this.#observe();
+        this.#facts = facts;
         this.#reporter.tell(this.assignment, facts);
         const step = decide(this.assignment, facts);
         if (step.do === "nothing") return;
@@ -182,11 +197,14 @@ export class Work {
     const job = looks ? await this.#deps.jobs.look(this.assignment.job) : undefined;
     if (!job?.hopeless) this.#hopelessSinceMs = undefined;
     else this.#hopelessSinceMs ??= nowMs;
+    this.#noteTry(job);
+    const { problem: storage } = this.#deps.storage;
     const session = kind === "Prepared" ? await this.#secure?.facts(this.assignment) : undefined;
     return {
       nowMs,
       ...(job ? { job } : {}),
       ...(session ? { session } : {}),
+      ...(storage ? { storage } : {}),
       ...(this.#hopelessSinceMs !== undefined ? { hopelessSinceMs: this.#hopelessSinceMs } : {}),
       ...(this.#cancelled ? { cancelled: this.#cancelled } : {}),
       ...(this.#isAttemptOver ? { attemptOver: true } : {}),
@@ -217,6 +235,13 @@ export class Work {
         await Promise.all([step.clean ? this.#clean() : undefined, step.tell ? this.#tell() : undefined]);
         return;
     }
+  }
+
+  /** A try that failed while the Job has another one: its people hear of it now, for the next one may end otherwise. */
+  #noteTry(job: JobObservation | undefined): void {
+    if (job?.state !== "Scheduling" || !job.trainerError || job.trainerError === this.#noted) return;
+    this.#noted = job.trainerError;
+    this.#deps.jobs.note(this.assignment.job, job.reason, job.trainerError);
   }
 
   /** The trainer's last lines of stderr may quote data: to the site's own events, and further only where its policy says so. */
@@ -327,6 +352,7 @@ export class Work {
       );
       if (isKept) return;
     }
+    if (isDiskFull(error)) this.#deps.storage.noteFull();
     const problem = problemOf(error);
     // What was under way was interrupted: the next look says why. Anything else is waited for, so that a full disk is no busy loop.
     if (this.#cancelled && !problem && !hasEnded(before)) return;
@@ -356,7 +382,9 @@ export class Work {
   }
 
   #lookAgainMs(untilMs: number, facts: Facts): number {
-    const lookMs = facts.nowMs + (facts.job?.state === "Scheduling" ? SCHEDULING_LOOK_MS : LOOK_MS);
+    const sinceMs = facts.nowMs - this.assignment.stateSinceMs;
+    const mayHaveEvents = facts.job?.state === "Scheduling" && sinceMs < SCHEDULING_FRESH_MS;
+    const lookMs = facts.nowMs + (mayHaveEvents ? SCHEDULING_LOOK_MS : LOOK_MS);
     return Math.min(untilMs, this.#reporter.nextAtMs, lookMs);
   }
 

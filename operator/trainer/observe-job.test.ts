@@ -92,7 +92,7 @@ const table: Array<{ says: string; job?: Job; pods?: Pod[]; events?: CoreEvent[]
     is: {
       state: "Scheduling",
       reason: "ImageUnavailable",
-      hopeless: true,
+      hopeless: "soon",
       message: `image registry.example/trainer:9 cannot be pulled (${reason})`,
     } as const,
   })),
@@ -102,7 +102,7 @@ const table: Array<{ says: string; job?: Job; pods?: Pod[]; events?: CoreEvent[]
     pods: [waiting("InvalidImageName")],
     is: {
       reason: "ImageUnavailable",
-      hopeless: true,
+      hopeless: "now",
       message: "image registry.example/trainer:9 has a name that is not valid (InvalidImageName)",
     },
   },
@@ -112,10 +112,30 @@ const table: Array<{ says: string; job?: Job; pods?: Pod[]; events?: CoreEvent[]
     pods: [waiting("CreateContainerConfigError", 'configmap "x" not found')],
     is: {
       reason: "CreateContainerConfigError",
-      hopeless: true,
+      hopeless: "now",
       message:
         'the trainer\'s container cannot be configured (image registry.example/trainer:9): configmap "x" not found',
     },
+  },
+  {
+    says: "a node that is in trouble itself while it configures a container",
+    job: job(),
+    pods: [
+      waiting("CreateContainerConfigError", "failed to sync configmap cache: timed out waiting for the condition"),
+    ],
+    is: { reason: "CreateContainerConfigError", hopeless: "soon" },
+  },
+  {
+    says: "a container that the runtime does not make",
+    job: job(),
+    pods: [waiting("CreateContainerError", "failed to reserve container name")],
+    is: { reason: "CreateContainerError", hopeless: "soon" },
+  },
+  {
+    says: "an image that may not be pulled",
+    job: job(),
+    pods: [waiting("ErrImageNeverPull")],
+    is: { reason: "ImageUnavailable", hopeless: "now" },
   },
   {
     says: "a container being made",
@@ -198,6 +218,66 @@ const table: Array<{ says: string; job?: Job; pods?: Pod[]; events?: CoreEvent[]
     job: job([backoff]),
     pods: [ended({ exitCode: 128, reason: "StartError", message: "exec: python: not found" })],
     is: { reason: "CannotStart", exitCode: 128 },
+  },
+  {
+    says: "a command that is not in the image, while the Job would try again",
+    job: job(),
+    pods: [
+      ended({
+        exitCode: 128,
+        reason: "StartError",
+        message:
+          'failed to create containerd task: failed to create shim task: OCI runtime create failed: runc create failed: unable to start container process: error during container init: exec: "trian": executable file not found in $PATH',
+      }),
+    ],
+    is: {
+      state: "Scheduling",
+      reason: "CannotStart",
+      hopeless: "now",
+      message:
+        'the trainer\'s command cannot be run in its image (registry.example/trainer:9): exec: "trian": executable file not found in $PATH',
+    },
+  },
+  {
+    says: "a container that could not be started because its runtime went away",
+    job: job(),
+    pods: [ended({ exitCode: 128, reason: "StartError", message: "failed to create shim task: ttrpc: closed" })],
+    is: { state: "Scheduling", reason: "Restarting" },
+  },
+  {
+    says: "a pod that is gone: the Job knows its exit code",
+    job: job([policy]),
+    is: { state: "Failed", reason: "DataMalformed", exitCode: 65 },
+  },
+  {
+    says: "an init container of the site that fails",
+    job: job([backoff]),
+    pods: [
+      pod({ phase: "Failed", initContainerStatuses: [{ name: "fetch-data", state: { terminated: { exitCode: 3 } } }] }),
+    ],
+    is: {
+      reason: "PodFailed",
+      message: "init container fetch-data of the site's pod template ended with exit code 3",
+    },
+  },
+  {
+    says: "a pod that the scheduler took back for another",
+    job: job(),
+    pods: [
+      ended(
+        { exitCode: 143 },
+        {
+          conditions: [
+            { type: "DisruptionTarget", status: "True", reason: "PreemptionByScheduler", message: "preempting" },
+          ],
+        },
+      ),
+    ],
+    is: {
+      state: "Scheduling",
+      reason: "Restarting",
+      message: "an earlier try failed: the trainer's pod was evicted: preempting",
+    },
   },
   {
     says: "a trainer that never ends",

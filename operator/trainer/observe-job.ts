@@ -20,8 +20,11 @@ export interface JobObservation {
   /** One sentence, at most 256 characters; empty while all is well. */
   message: string;
   exitCode?: number;
-  /** Waiting longer cannot help although the Job itself goes on: an image that does not exist, an impossible pod. */
-  hopeless?: true;
+  /**
+   * The Job goes on, and waiting will not help: `now` what is written wrong (a name, a configuration, a command), `soon` what may be a hiccup of
+   * a registry or a node.
+   */
+  hopeless?: "now" | "soon";
   /** The trainer's last lines of stderr. They may quote data: for the site's own events only. */
   trainerError?: string;
 }
@@ -35,6 +38,17 @@ const imageFaults: Record<string, string> = {
   ImageInspectError: "cannot be inspected on the node",
   RegistryUnavailable: "cannot be pulled: its registry does not answer",
 };
+
+const WRITTEN_WRONG = new Set([
+  "InvalidImageName",
+  "ErrImageNeverPull",
+  "CreateContainerConfigError",
+  "RunContainerError",
+]);
+
+/** What kubelet and container runtimes say when they are the ones in trouble: the same pod may start a moment later. */
+const PASSING =
+  /timed out|timeout|deadline exceeded|connection refused|unavailable|ttrpc|failed to sync|too many requests/i;
 
 const createFaults: Record<string, string> = {
   CreateContainerConfigError: "the trainer's container cannot be configured",
@@ -79,6 +93,9 @@ function failedJob(failed: Condition, pod: Pod | undefined, pods: Pod[]): JobObs
       .at(-1) ?? pod;
   const ended = told && endedPod(told);
   if (ended) return ended;
+  // The pod is gone, with its node perhaps; the Job controller has written down what it saw.
+  const exitCode = Number(/failed with exit code ([0-9]{1,3})/.exec(failed.message ?? "")?.[1] ?? 0);
+  if (exitCode > 0) return { ...fault(exitMeaning(exitCode).reason, exitMeaning(exitCode).message), exitCode };
   return fault(camel(failed.reason, "JobFailed"), sentence(failed.message, "the trainer's Job failed"));
 }
 
@@ -98,9 +115,7 @@ function endedPod(pod: Pod): JobObservation | undefined {
         ...error,
       };
     }
-    if (terminated.reason === "StartError" || terminated.reason === "ContainerCannotRun") {
-      return { ...fault("CannotStart", "the trainer's command cannot be run in its image"), exitCode };
-    }
+    if (isStartError(terminated)) return { ...cannotStart(pod, terminated.message), exitCode };
     if (disrupted) return { ...evicted(disrupted), exitCode };
     return { ...fault(exitMeaning(exitCode).reason, exitMeaning(exitCode).message), exitCode, ...error };
   }
@@ -108,7 +123,32 @@ function endedPod(pod: Pod): JobObservation | undefined {
   if (disrupted) return evicted(disrupted);
   if (status.reason === "Evicted")
     return fault("Evicted", sentence(status.message, "the node evicted the trainer's pod"));
-  return fault(camel(status.reason, "PodFailed"), sentence(status.message, "the trainer's pod failed"));
+  return fault(
+    camel(status.reason, "PodFailed"),
+    sentence(status.message, failedInit(pod) ?? "the trainer's pod failed"),
+  );
+}
+
+type Terminated = NonNullable<NonNullable<ContainerStatus["state"]>["terminated"]>;
+
+/** The runtime's words are about the command, not of the trainer. */
+function isStartError({ reason }: Terminated): boolean {
+  return reason === "StartError" || reason === "ContainerCannotRun";
+}
+
+function cannotStart(pod: Pod, message = ""): JobObservation {
+  const what = /exec: .*|exec format error.*|no such file or directory.*|permission denied.*/s.exec(message)?.[0];
+  const detail = what ? `: ${what}` : "";
+  return fault("CannotStart", `the trainer's command cannot be run in its image (${imageOfTrainer(pod)})${detail}`);
+}
+
+/** A container that the site's pod template puts before the trainer. */
+function failedInit({ status }: Pod): string | undefined {
+  const failed = status?.initContainerStatuses?.find((each) => (each.state?.terminated?.exitCode ?? 0) !== 0);
+  return (
+    failed &&
+    `init container ${failed.name} of the site's pod template ended with exit code ${failed.state?.terminated?.exitCode}`
+  );
 }
 
 function evicted(disrupted: Condition): JobObservation {
@@ -136,6 +176,11 @@ function livingPod(pod: Pod, events: CoreEvent[]): JobObservation {
   if (pod.status?.phase === "Failed") {
     // The Job has budget for one more pod.
     const ended = endedPod(pod);
+    const terminated = trainerOf(pod)?.state?.terminated;
+    if (terminated && isStartError(terminated) && !PASSING.test(terminated.message ?? "")) {
+      const { reason, message } = cannotStart(pod, terminated.message);
+      return { ...scheduling(reason, message), hopeless: "now" };
+    }
     return scheduling("Restarting", ended ? `an earlier try failed: ${ended.message}` : "", ended?.trainerError);
   }
   const scheduled = pod.status?.conditions?.find((each) => each.type === "PodScheduled");
@@ -160,12 +205,14 @@ function livingPod(pod: Pod, events: CoreEvent[]): JobObservation {
     const bad = imageFaults[waiting];
     if (bad) {
       const image = imageOf(pod, container);
-      return { ...scheduling("ImageUnavailable", `image ${image} ${bad} (${waiting})`), hopeless: true };
+      const hopeless = WRITTEN_WRONG.has(waiting) ? "now" : "soon";
+      return { ...scheduling("ImageUnavailable", `image ${image} ${bad} (${waiting})`), hopeless };
     }
     const broken = createFaults[waiting];
     if (broken) {
       const detail = sentence(container.state?.waiting?.message, waiting);
-      return { ...scheduling(waiting, `${broken} (image ${imageOf(pod, container)}): ${detail}`), hopeless: true };
+      const hopeless = WRITTEN_WRONG.has(waiting) && !PASSING.test(detail) ? "now" : "soon";
+      return { ...scheduling(waiting, `${broken} (image ${imageOf(pod, container)}): ${detail}`), hopeless };
     }
   }
   const mount = events
@@ -185,6 +232,10 @@ function trainerOf(pod: Pod): ContainerStatus | undefined {
 /** What was asked for; the status repeats it in the runtime's own spelling. */
 function imageOf(pod: Pod, container: ContainerStatus): string {
   return pod.spec?.containers?.find((each) => each.name === container.name)?.image ?? container.image ?? "(unknown)";
+}
+
+function imageOfTrainer(pod: Pod): string {
+  return pod.spec?.containers?.find((each) => each.name === TRAINER_CONTAINER)?.image ?? "(unknown)";
 }
 
 function scheduling(reason: string, message: string, trainerError?: string): JobObservation {

@@ -22,6 +22,8 @@ const HEADERS_TIMEOUT_MS = 15_000;
 /** The longest one request may take: an adapter of gigabytes over a cluster's own network. */
 const REQUEST_TIMEOUT_MS = 15 * 60_000;
 
+const NO_ROOM = "there is no room on the volume; try again";
+
 /** The authority answers with the certificate it has until half of its life is over. */
 const RENEWAL_LOOK_MS = 12 * 3_600_000;
 
@@ -48,7 +50,7 @@ export interface TaskServer {
   /** What trainers must trust. */
   readonly caPem: string;
   readonly port: number;
-  /** Serves the task until `close`; a second `open` with the same token replaces the first. */
+  /** Serves the task until `close`; a second `open` with the same token takes the first one's place, with what it is receiving. */
   open(work: TaskWork): void;
   close(token: string): void;
   /** Stops listening, ends what is in flight. */
@@ -63,6 +65,8 @@ export interface TaskServerOptions {
   /** What the certificate names: the Service's cluster IP and its DNS names. */
   hosts: string[];
   log?: { warn(fields: object, message: string): void };
+  /** Where adapters are put: while it has no room none is taken, and the trainer tries again. */
+  storage?: { readonly problem: object | undefined; noteFull(): void };
   now?: () => number;
 }
 
@@ -85,7 +89,7 @@ export async function startTaskServer(options: TaskServerOptions): Promise<TaskS
 
   const server = createServer(
     { key: serving.keyPem, cert: serving.certPem, minVersion: "TLSv1.2", requestTimeout: REQUEST_TIMEOUT_MS },
-    (request, response) => void answer(request, response, tasks, options.log),
+    (request, response) => void answer(request, response, tasks, options),
   );
   server.headersTimeout = HEADERS_TIMEOUT_MS;
   server.maxConnections = 256;
@@ -107,7 +111,11 @@ export async function startTaskServer(options: TaskServerOptions): Promise<TaskS
     port: (server.address() as AddressInfo).port,
     open(work) {
       const digest = tokenDigest(work.token);
-      tasks.set(digest.toString("hex"), { ...work, digest, receiving: false });
+      const key = digest.toString("hex");
+      const known = tasks.get(key);
+      // The same object: a body that is on its way ends in the work that is open then.
+      if (known) Object.assign(known, { delivered: undefined }, work);
+      else tasks.set(key, { ...work, digest, receiving: false });
     },
     close(token) {
       tasks.delete(tokenDigest(token).toString("hex"));
@@ -123,13 +131,16 @@ async function answer(
   request: IncomingMessage,
   response: ServerResponse,
   tasks: Map<string, OpenTask>,
-  log: TaskServerOptions["log"],
+  { log, storage }: Pick<TaskServerOptions, "log" | "storage">,
 ): Promise<void> {
   try {
     const task = authorised(request, tasks);
+    if (request.method === "PUT" && storage?.problem) throw new TaskFault(507, NO_ROOM);
     await route(request, response, task);
   } catch (error) {
-    const fault = error instanceof TaskFault ? error : undefined;
+    const isFull = (error as NodeJS.ErrnoException).code === "ENOSPC";
+    if (isFull) storage?.noteFull();
+    const fault = error instanceof TaskFault ? error : isFull ? new TaskFault(507, NO_ROOM) : undefined;
     if (!fault) log?.warn({ err: error, path: request.url }, "task request failed");
     if (response.headersSent) {
       response.destroy();

@@ -15,7 +15,7 @@ import { Ledger } from "../ledger.ts";
 import { OperatorFault } from "../link.ts";
 import { agentMetrics } from "../metrics.ts";
 import type { Assignment } from "../record.ts";
-import { MemoryEvents, MemoryJobs, secureParts } from "../testing/far-side.ts";
+import { MemoryEvents, MemoryJobs, MemoryStorage, secureParts } from "../testing/far-side.ts";
 import { planBytes } from "../testing/plan.ts";
 import { testMember } from "../testing/secure-plan.ts";
 import { SecureOperator, trainedSite } from "../testing/secure-site.ts";
@@ -64,6 +64,7 @@ async function begin(change: Partial<Assignment> = {}, valueAt?: (index: number)
     podTemplate: {},
     shareTrainerErrors: false,
     secure: secureParts({ sign: signer(members[0]!.privateKey), events }),
+    storage: new MemoryStorage(),
     metrics: agentMetrics(registry),
     log: pino({ level: "silent" }),
     backoffMs: { least: 5, most: 20 },

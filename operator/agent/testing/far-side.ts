@@ -119,6 +119,12 @@ export class MemoryMaskedRounds {
   }
 }
 
+/** A volume with room, unless a test says otherwise. */
+export class MemoryStorage {
+  problem: { reason: string; message: string } | undefined;
+  noteFull(): void {}
+}
+
 /** What an agent gives to every secure session; masking is the real one. */
 export function secureParts(change: Partial<SecureParts> = {}): SecureParts & { events: MemoryEvents } {
   return {

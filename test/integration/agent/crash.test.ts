@@ -12,7 +12,7 @@ import type { EnsureJob } from "../../../operator/agent/jobs.ts";
 import { Ledger } from "../../../operator/agent/ledger.ts";
 import { agentMetrics } from "../../../operator/agent/metrics.ts";
 import type { Assignment } from "../../../operator/agent/record.ts";
-import { MemoryJobs, MemoryOperator, secureParts } from "../../../operator/agent/testing/far-side.ts";
+import { MemoryJobs, MemoryOperator, MemoryStorage, secureParts } from "../../../operator/agent/testing/far-side.ts";
 import { makePlan, planBytes, writeAdapter } from "../../../operator/agent/testing/plan.ts";
 import { TestTrainer } from "../../../operator/agent/testing/trainer.ts";
 import { Work, type WorkDeps } from "../../../operator/agent/work.ts";
@@ -104,6 +104,7 @@ async function runWithCrash(at: number): Promise<"crashed" | "nothing left to cr
     podTemplate: {},
     shareTrainerErrors: false,
     secure: secureParts(),
+    storage: new MemoryStorage(),
     metrics: agentMetrics(new Registry()),
     log: pino({ level: "silent" }),
     backoffMs: { least: 5, most: 20 },

@@ -13,7 +13,12 @@ import { Ledger } from "../../../operator/agent/ledger.ts";
 import { makeMaskedVector } from "../../../operator/agent/masking.ts";
 import { agentMetrics } from "../../../operator/agent/metrics.ts";
 import type { Assignment } from "../../../operator/agent/record.ts";
-import { MemoryJobs, MemoryMaskedRounds, secureParts } from "../../../operator/agent/testing/far-side.ts";
+import {
+  MemoryJobs,
+  MemoryMaskedRounds,
+  MemoryStorage,
+  secureParts,
+} from "../../../operator/agent/testing/far-side.ts";
 import { planBytes } from "../../../operator/agent/testing/plan.ts";
 import { testMember } from "../../../operator/agent/testing/secure-plan.ts";
 import { SecureOperator, trainedSite } from "../../../operator/agent/testing/secure-site.ts";
@@ -55,6 +60,7 @@ async function runWithCrash(at: number): Promise<string | undefined> {
     podTemplate: {},
     shareTrainerErrors: false,
     secure: secureParts({ maskedRounds, sign }),
+    storage: new MemoryStorage(),
     metrics: agentMetrics(new Registry()),
     log: pino({ level: "silent" }),
     backoffMs: { least: 5, most: 20 },
