@@ -92,7 +92,7 @@ describe("no round follows", () => {
     expect(next(stopping, { lastTrainLoss: 1.234_56 })).toEqual({
       kind: "ended",
       reason: "StopConditionMet",
-      message: "trainLoss is 1.235, at most 1.25 was wanted; no round follows the 2 created",
+      message: "trainLoss is 1.2346, at most 1.25 was wanted; no round follows the 2 created",
     });
   });
 });

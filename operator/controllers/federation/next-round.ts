@@ -46,7 +46,7 @@ type Rounds = NonNullable<FederationSpec["rounds"]>;
 
 function stopMessage({ stopWhen }: Rounds, { lastTrainLoss, created }: TallyRow): string | undefined {
   if (!stopWhen || lastTrainLoss === undefined || lastTrainLoss > decimalNumber(stopWhen.atMost)) return undefined;
-  return `${stopWhen.metric} is ${lastTrainLoss.toPrecision(4)}, at most ${stopWhen.atMost} was wanted; no round follows the ${created} created`;
+  return `${stopWhen.metric} is ${lastTrainLoss.toFixed(4)}, at most ${stopWhen.atMost} was wanted; no round follows the ${created} created`;
 }
 
 /** Whoever changes the Federation begins a new count. */

@@ -4,10 +4,10 @@
  *   neither counted nor removed, and where it has the name of the next round that one takes the next free number.
  */
 import type { Federation } from "../../api/federation.ts";
+import { isTerminal } from "../../api/federation-round.ts";
 import { isKubeFault } from "../../kube/faults.ts";
 import { controllerReference, type RawObject } from "../../kube/objects.ts";
 import { FEDERATION_ROUNDS } from "../../kube/resources.ts";
-import { isTerminal } from "../../round/record.ts";
 import type { Context } from "../context.ts";
 import type { RoundDesk } from "../round/desk.ts";
 import { creatorOf } from "../round-index.ts";
@@ -78,6 +78,6 @@ export async function pruneRounds(context: Context, desk: RoundDesk, federation:
 
 /** Without a record status is all there is, and it says so. */
 function hasEnded(desk: RoundDesk, uid: string | undefined): boolean {
-  const record = uid === undefined ? undefined : desk.get(uid);
-  return !record || isTerminal(record);
+  const phase = uid === undefined ? undefined : desk.phase(uid);
+  return phase === undefined || isTerminal(phase);
 }

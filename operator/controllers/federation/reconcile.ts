@@ -128,7 +128,7 @@ export class FederationReconciler {
   #current(federation: string): string | undefined {
     const open = this.#modules.context.objects.openRoundsOf(federation);
     const rounds = open.flatMap(({ metadata: { name, uid }, status }) => {
-      const phase = this.#desk.get(uid)?.phase ?? status.phase ?? "Pending";
+      const phase = this.#desk.phase(uid) ?? status.phase ?? "Pending";
       return isTerminalPhase(phase) ? [] : [{ name, phase }];
     });
     const begun = rounds.find(({ phase }) => phase !== "Pending");

@@ -106,6 +106,28 @@ test("a federation whose rounds only fail stops, says why, and goes on when it i
   expect(await names()).toEqual(["fed-r1", "fed-r2", "fed-r3"]);
 });
 
+test("a federation stops when the loss of a round is low enough, and says what it was", async () => {
+  // (1000 · 1 + 1000 · 1.5 + 3000 · 1) / 5000
+  for (const [name, tokens, loss] of [
+    ["ann", 1000, 1],
+    ["ben", 1000, 1.5],
+    ["cy", 3000, 1],
+  ] as const)
+    await world.addPlayer(name, trains(0.25, { loss: { tokens, lossTokens: tokens * loss } }));
+  await world.createFederation("fed", {
+    rounds: { count: 9, interval: "1s", stopWhen: { metric: "trainLoss", atMost: "1.05" } },
+    participants: { selector: {}, minimum: 3 },
+  });
+  expect((await world.ended("fed-r1")).status.metrics).toEqual({ trainLoss: "1.1000", tokens: 5000 });
+  await world.ended("fed-r2");
+  await change({ rounds: { stopWhen: { atMost: "1.1" } } });
+  const federation = await becomes("StopConditionMet");
+  expect(ready(federation)).toMatchObject({ status: "True" });
+  expect(ready(federation)?.message).toMatch(
+    /^trainLoss is 1\.1000, at most 1\.1 was wanted; no round follows the \d created/,
+  );
+});
+
 test("a suspended federation finishes what runs and starts nothing, not even what people apply", async () => {
   const trained = Promise.withResolvers<void>();
   await twoSites(trains(0.25, { until: trained.promise }));

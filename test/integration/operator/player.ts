@@ -85,7 +85,7 @@ export class Player {
             behaviour(this, { plan, planHash }).catch((error: unknown) => this.errors.push(error));
           },
           step: (step) => {
-            const asked = `${step.work!.round} ${ANSWERS[step.step!.$case]}`;
+            const asked = `${step.work!.round} ${step.work!.attempt} ${ANSWERS[step.step!.$case]}`;
             if (this.#acknowledged.has(asked)) this.askedAgain.push(asked);
             this.onStep(step);
           },
@@ -133,13 +133,13 @@ export class Player {
   /** Any report, right or wrong. */
   async send({ kind, body }: AgentReport): Promise<void> {
     await this.#client.send(kind, body as never);
-    this.#acknowledged.add(`${body.work!.round} ${kind}`);
+    this.#acknowledged.add(`${body.work!.round} ${body.work!.attempt} ${kind}`);
   }
 
   /** Any file under any manifest. */
   async upload(manifest: Manifest, file: string, onProgress: (bytes: number) => void = () => {}): Promise<void> {
     await this.#client.upload(manifest, file, { onProgress });
-    this.#acknowledged.add(`${manifest.work!.round} upload`);
+    this.#acknowledged.add(`${manifest.work!.round} ${manifest.work!.attempt} upload`);
   }
 
   /** By its long-term key. */
@@ -198,11 +198,16 @@ export class Player {
   async contribute(
     { plan, planHash }: Assignment,
     value: number,
-    { weight = 255, onProgress }: { weight?: number; onProgress?: (bytes: number) => void } = {},
+    {
+      weight = 255,
+      loss,
+      onProgress,
+    }: { weight?: number; loss?: { tokens: number; lossTokens: number }; onProgress?: (bytes: number) => void } = {},
   ): Promise<void> {
     const plain = join(this.#folder, `${plan.roundName}-delta.safetensors`);
     const sealed = `${plain}.sealed-${Date.now()}`;
-    await writeSafetensors(plain, plan.tensors, new Map([["weight", String(weight)]]), function* ({ shape }) {
+    const said = Object.entries({ weight, ...loss }).map(([name, value]) => [name, String(value)] as const);
+    await writeSafetensors(plain, plan.tensors, new Map(said), function* ({ shape }) {
       yield new Float32Array(shape[0]! * shape[1]!).fill(value);
     });
     const publicKey = Buffer.from(plan.sealing!.publicKey, "base64");
@@ -215,7 +220,11 @@ export class Player {
 /** The good site: fetches the parent, trains in no time, contributes. */
 export function trains(
   value: number,
-  { weight, until }: { weight?: number; until?: Promise<unknown> } = {},
+  {
+    weight,
+    loss,
+    until,
+  }: { weight?: number; loss?: { tokens: number; lossTokens: number }; until?: Promise<unknown> } = {},
 ): Behaviour {
   return async (player, assignment) => {
     await player.accept(assignment);
@@ -223,6 +232,9 @@ export function trains(
     await player.status(assignment, "Training", { step: 1 });
     await until;
     await player.status(assignment, "Trained", { step: assignment.plan.training.steps });
-    await player.contribute(assignment, value, weight === undefined ? {} : { weight });
+    await player.contribute(assignment, value, {
+      ...(weight !== undefined && { weight }),
+      ...(loss && { loss }),
+    });
   };
 }
