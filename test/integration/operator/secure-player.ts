@@ -6,6 +6,7 @@ import { randomBytes } from "node:crypto";
 import { writeFile } from "node:fs/promises";
 import { encode } from "../../../operator/controllers/round/testing/secure-session.ts";
 import { leavesOfFile, merkleRoot } from "../../../operator/journal/merkle.ts";
+import type { Plan } from "../../../operator/round/plan.ts";
 import { simdKernel } from "../../../operator/secagg/kernels/simd.ts";
 import { applyMasks, type MaskKey } from "../../../operator/secagg/masks.ts";
 import type { ParticipantMessage } from "../../../operator/secagg/messages.ts";
@@ -17,6 +18,7 @@ import type { Masked, ParticipantState } from "../../../operator/secagg/particip
 import { sessionTerms } from "../../../operator/secagg/terms.ts";
 import { vectorLayout } from "../../../operator/secagg/vector.ts";
 import type { AgentReport } from "../../../operator/transport/coordinator.ts";
+import { TransportFault } from "../../../operator/transport/faults.ts";
 import type { Manifest, ProtocolStep } from "../../../operator/transport/generated/rondo.v1.ts";
 import type { Assignment, Behaviour, Player } from "./player.ts";
 
@@ -49,17 +51,28 @@ export interface Site {
 
 const kernel = simdKernel();
 
-/** Accepts, "trains", and takes part in every secure step. */
-export function trainsSecurely(value: number, site: Site = {}): Behaviour {
+/**
+ * Accepts, "trains", and takes part in every secure step. In a later attempt of a round what was trained is offered again.
+ * @param site  in every attempt, or in each its own, by its plan
+ */
+export function trainsSecurely(value: number, site: Site | ((plan: Plan) => Site) = {}): Behaviour {
   return async (player, assignment) => {
     const { plan } = assignment;
+    const now = typeof site === "function" ? site(plan) : site;
     await player.accept(assignment);
-    await player.parent(assignment);
-    await player.status(assignment, "Training", { step: 1 });
-    await site.until;
+    if (plan.attempt === 1) {
+      await player.parent(assignment);
+      await player.status(assignment, "Training", { step: 1 });
+    }
+    await now.until;
     await player.status(assignment, "Trained", { step: plan.training.steps });
-    await new Session(player, assignment, { value, ...site }).run();
+    await new Session(player, assignment, { value, ...now }).run().catch(unlessAttemptEnded);
   };
+}
+
+/** What an agent does then: nothing, until the next plan comes. */
+function unlessAttemptEnded(error: unknown): void {
+  if (!(error instanceof TransportFault) || error.code !== "AttemptEnded") throw error;
 }
 
 class Session {
@@ -95,13 +108,15 @@ class Session {
   }
 
   #listen(): void {
-    const { federation, round } = this.#assignment.plan;
+    const { federation, round, attempt } = this.#assignment.plan;
     const before = this.#player.onStep;
     this.#player.onStep = (step) => {
       before(step);
-      if (step.work?.federation !== federation || step.work.round !== round) return;
+      const { work } = step;
+      if (work?.federation !== federation || work.round !== round || work.attempt !== attempt) return;
       this.#last = this.#last
         .then(() => this.#answer(step))
+        .catch(unlessAttemptEnded)
         .catch((error: unknown) => {
           this.#player.errors.push(error);
         });
@@ -174,6 +189,7 @@ class Session {
   }
 
   #file(): string {
-    return this.#player.file(`${this.#assignment.plan.roundName}-masked`);
+    const { roundName, attempt } = this.#assignment.plan;
+    return this.#player.file(`${roundName}-${attempt}-masked`);
   }
 }
