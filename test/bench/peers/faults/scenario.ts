@@ -93,7 +93,8 @@ export async function inflict(fault: Fault, on: Contender): Promise<number> {
   return atMs;
 }
 
-const MARK_LIMIT_MS = 180_000;
+/** A busy machine takes minutes to start a dozen Python processes. */
+const MARK_LIMIT_MS = 600_000;
 
 async function waitFor(file: string): Promise<void> {
   const deadline = Date.now() + MARK_LIMIT_MS;
