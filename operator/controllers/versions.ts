@@ -65,17 +65,12 @@ export class Versions {
 
   /** The number that belongs to this round, for good. */
   async numberFor(federation: string, roundUid: string): Promise<number> {
-    const key = `${federation}/${roundUid}`;
-    const given = await this.#journal.get("versions", key);
-    if (given) return Number(Buffer.from(given).toString("utf8"));
     // Above what is there already: the journal may be younger than the objects.
     const highest = Math.max(
       this.active(federation)?.version ?? 0,
       ...this.#objects.versionsOf(federation).map((v) => v.spec.version),
     );
-    let number = 0;
-    while (number <= highest) number = await this.#journal.increment(`version/${federation}`);
-    await this.#journal.commit([{ insert: { space: "versions", key, value: Buffer.from(String(number)) } }]);
-    return number;
+    const keep = { space: "versions", key: `${federation}/${roundUid}` };
+    return this.#journal.increment(`version/${federation}`, { above: highest, keep });
   }
 }

@@ -78,6 +78,17 @@ test("a counter gives every number once, across openings and among callers at th
   expect(await (await journalAt()).increment("round")).toBe(4);
 });
 
+test("a number that is kept for somebody is theirs for good, and higher than what is known of others", async () => {
+  const first = await journalAt();
+  const keep = { space: "numbers", key: "ann" };
+  expect(await Promise.all([1, 2].map(() => first.increment("round", { above: 7, keep })))).toEqual([8, 8]);
+  await first.close();
+  const second = await journalAt();
+  expect(await second.increment("round", { above: 20, keep })).toBe(8);
+  expect(await second.increment("round", { above: 3 })).toBe(9);
+  expect(text(await second.get("numbers", "ann"))).toBe("8");
+});
+
 test("a commit outlives a process that is killed right after it", async () => {
   const program = `
     import { openJournal } from ${JSON.stringify(new URL("./open.ts", import.meta.url).pathname)};

@@ -10,13 +10,20 @@ export type Write =
   | { insert: { space: string; key: string; value: Uint8Array } }
   | { remove: { space: string; key: string } };
 
+export interface Increment {
+  /** The number is higher than this, by as many steps as that takes. @default 0 */
+  above?: number;
+  /** Whose number it is, written there (as decimal digits) in the same transaction: asked again, it is the same number. */
+  keep?: { space: string; key: string };
+}
+
 export interface Journal {
   get(space: string, key: string): Promise<Uint8Array | undefined>;
   /** Ascending by key; `prefix` narrows. */
   entries(space: string, prefix?: string): Promise<Array<{ key: string; value: Uint8Array }>>;
   commit(writes: Write[]): Promise<void>;
   /** Durable counter: the first call gives 1; a number is never given twice. */
-  increment(counter: string): Promise<number>;
+  increment(counter: string, options?: Increment): Promise<number>;
   close(): Promise<void>;
 }
 

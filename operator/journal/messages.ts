@@ -1,7 +1,7 @@
 /**
  * What passes between the journal and its worker thread: tagged unions with a request id, faults as plain data.
  */
-import type { JournalFault, Write } from "./journal.ts";
+import type { Increment, JournalFault, Write } from "./journal.ts";
 
 export interface JournalWorkerData {
   path: string;
@@ -13,7 +13,7 @@ export type JournalRequest = { id: number } & (
   | { do: "get"; space: string; key: string }
   | { do: "entries"; space: string; prefix: string }
   | { do: "commit"; writes: Write[] }
-  | { do: "increment"; counter: string }
+  | ({ do: "increment"; counter: string } & Increment)
   | { do: "close" }
 );
 

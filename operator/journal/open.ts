@@ -5,7 +5,7 @@
 import { Worker } from "node:worker_threads";
 import { effect } from "../fault-injection.ts";
 import { threadFile } from "../threads.ts";
-import { type Journal, JournalFault, type Write } from "./journal.ts";
+import { type Increment, type Journal, JournalFault, type Write } from "./journal.ts";
 import type { JournalAnswer, JournalCall, JournalNotice, JournalReply, JournalWorkerData } from "./messages.ts";
 
 export interface JournalOptions {
@@ -74,8 +74,8 @@ class ThreadedJournal implements Journal {
     effect("journal", () => writes.map(named).join(", "));
   }
 
-  async increment(counter: string): Promise<number> {
-    const number = (await this.#ask({ do: "increment", counter })) as number;
+  async increment(counter: string, options: Increment = {}): Promise<number> {
+    const number = (await this.#ask({ do: "increment", counter, ...options })) as number;
     effect("journal", `count ${counter}`);
     return number;
   }

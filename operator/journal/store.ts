@@ -6,7 +6,7 @@
 import { closeSync, fsyncSync, openSync } from "node:fs";
 import { dirname } from "node:path";
 import { DatabaseSync, type StatementSync } from "node:sqlite";
-import { JournalFault, type Write } from "./journal.ts";
+import { type Increment, JournalFault, type Write } from "./journal.ts";
 import type { FaultData } from "./messages.ts";
 
 /** PRAGMA application_id: "Rndo". A foreign SQLite file is not taken for a journal. */
@@ -101,9 +101,13 @@ export class JournalStore {
   }
 
   /** Inside the transaction that is open, as commit() is. */
-  increment(counter: string): number {
+  increment(counter: string, { above = 0, keep }: Increment = {}): number {
     if (this.#aborted) return 0;
-    return (this.#statements.increment.get(counter) as { value: number }).value;
+    const kept = keep && this.get(keep.space, keep.key);
+    if (kept) return Number(Buffer.from(kept).toString("utf8"));
+    const { value } = this.#statements.increment.get(counter, above + 1) as { value: number };
+    if (keep) this.#statements.insert.run(keep.space, keep.key, Buffer.from(String(value)));
+    return value;
   }
 
   close(): void {
@@ -214,7 +218,7 @@ function prepare(database: DatabaseSync): Statements {
     // Binary collation: every key that begins with the prefix is >= it, and they lie together.
     range: database.prepare("SELECT key, value FROM entry WHERE space = ?1 AND key >= ?2 ORDER BY key"),
     increment: database.prepare(
-      "INSERT INTO counter (name, value) VALUES (?, 1) ON CONFLICT (name) DO UPDATE SET value = value + 1 RETURNING value",
+      "INSERT INTO counter (name, value) VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET value = max(value + 1, ?2) RETURNING value",
     ),
   };
 }

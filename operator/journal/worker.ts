@@ -107,7 +107,7 @@ function outcome(opened: JournalStore, request: Served): JournalReply {
       case "entries":
         return { id, answer: opened.entries(request.space, request.prefix) };
       case "increment":
-        return { id, answer: opened.increment(request.counter) };
+        return { id, answer: opened.increment(request.counter, request) };
       case "commit":
         return { id, answer: opened.commit(request.writes) as JournalAnswer };
     }

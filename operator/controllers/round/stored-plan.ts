@@ -32,6 +32,8 @@ export interface RoundPlan {
 
 const PLANS = "plans";
 const KEYS = "round-keys";
+/** A round's number by its uid, until the round ends: given before its record knows it. */
+export const NUMBERS = "round-numbers";
 
 /** @param attempt  from 1 */
 export function planWrites(
@@ -76,7 +78,11 @@ export async function readRoundKey(journal: Journal, uid: string): Promise<Uint8
 /** What a round that has ended no longer needs; the journal overwrites what it removes (secure_delete). */
 export function planRemovals({ uid, attempt: last }: Pick<RoundRecord, "uid" | "attempt">): Write[] {
   const plans = Array.from({ length: last }, (_, i) => keyOf(uid, i + 1));
-  return [...plans.map((key) => ({ remove: { space: PLANS, key } })), { remove: { space: KEYS, key: uid } }];
+  return [
+    ...plans.map((key) => ({ remove: { space: PLANS, key } })),
+    { remove: { space: KEYS, key: uid } },
+    { remove: { space: NUMBERS, key: uid } },
+  ];
 }
 
 function keyOf(uid: string, attempt: number): string {

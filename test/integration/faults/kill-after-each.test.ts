@@ -2,7 +2,7 @@
  * Every lasting effect of the operator and of one agent in a whole secure round is the last thing that the process does, once; started again, it
  * ends the round as if nothing had happened. `make test` takes a spread of the effects, `make chaos` (RONDO_FAULTS=all) all of them.
  */
-import { cpSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { appendFileSync, cpSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
@@ -54,8 +54,11 @@ test.each(["operator", "site-1"] as const)(
   async (program) => {
     const chosen = ALL ? effects[program] : spread(effects[program], SPREAD[program]);
     const results: Result[] = [];
-    for (const at of chosen) results.push(await judged({ program, at }));
-    writeFileSync(join(REPORT, `${program}.txt`), results.map(line).join("\n"));
+    for (const at of chosen) {
+      const result = await judged({ program, at });
+      results.push(result);
+      appendFileSync(join(REPORT, `${program}.txt`), `${line(result)}\n`);
+    }
     const failed = results.filter(({ problem }) => problem !== undefined);
     expect(failed.map(line)).toEqual([]);
     const unmet = results.filter(({ outcome }) => outcome === "not met");

@@ -13,7 +13,7 @@ import { openSafetensors } from "../../../operator/publish/safetensors.ts";
 import { type FaultFederation, INITIAL_VALUE, repositoryOf, roundOf, SITES, STEPS } from "./federation.ts";
 
 /** Spaces of the operator's journal that only an open round may have rows in. */
-const OF_OPEN_ROUNDS = ["secagg", "plans", "round-keys", "transport/uploads"];
+const OF_OPEN_ROUNDS = ["secagg", "plans", "round-keys", "round-numbers", "transport/uploads"];
 const ENDED = ["Succeeded", "Failed", "Cancelled"];
 
 export async function hasEnded(federation: FaultFederation, name: string): Promise<boolean> {

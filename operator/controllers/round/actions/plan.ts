@@ -18,7 +18,7 @@ import { type Context, federationId } from "../../context.ts";
 import { repositoryOf } from "../../registry.ts";
 import type { ActiveVersion } from "../../versions.ts";
 import { securePlan } from "../secure-plan.ts";
-import { planWrites, type RoundPlan, readPlan } from "../stored-plan.ts";
+import { NUMBERS, planWrites, type RoundPlan, readPlan } from "../stored-plan.ts";
 import { makeNextPlan } from "./next-plan.ts";
 import { resultOf } from "./plan-result.ts";
 import { chosenRoster } from "./roster.ts";
@@ -52,7 +52,7 @@ async function makeFirstPlan(
   const { cohortSize } = settings.aggregation;
   const sampled = sample && { sample };
   if (isSecure && !record.draw && roster.length > cohortSize) {
-    const number = record.number ?? (await nextNumber(context, record.federation));
+    const number = await numberOf(context, record);
     return { kind: "draw", number, cohortSize, members: roster.map(({ participant }) => participant), ...sampled };
   }
   const parent = context.versions.active(record.federation);
@@ -63,7 +63,7 @@ async function makeFirstPlan(
   const problem = shapeProblem(tensors, settings.adapter.targetModules);
   if (problem) throw new Error(`${parent.name}: ${problem}; targetModules cannot change once there is a version`);
   const keys = isSecure ? undefined : await generateRoundKeys();
-  const number = record.number ?? (await nextNumber(context, record.federation));
+  const number = await numberOf(context, record);
   const identified = { federation: federationId(context, record.federation), round: number };
   const secure = isSecure && (await securePlan(context, record, settings, { ...identified, roster, tensors }));
   const plan = planSchema.parse({
@@ -128,10 +128,9 @@ async function tableOf(file: string, rank: number): Promise<Plan["tensors"]> {
   return tensorTable(adapter.header.tensors, rank);
 }
 
-/** Above what any round of this federation carries: the journal may be younger than the objects. */
-async function nextNumber(context: Context, federation: string): Promise<number> {
+/** Its own for good, and above what any round of this federation carries: the journal may be younger than the objects. */
+async function numberOf(context: Context, { federation, uid, number }: RoundRecord): Promise<number> {
+  if (number !== undefined) return number;
   const used = Math.max(0, ...context.objects.roundsOf(federation).map((round) => round.status.number ?? 0));
-  let number = 0;
-  while (number <= used) number = await context.journal.increment(`round/${federation}`);
-  return number;
+  return context.journal.increment(`round/${federation}`, { above: used, keep: { space: NUMBERS, key: uid } });
 }
