@@ -1,6 +1,7 @@
 import { describe, expect, test } from "vitest";
 import { federationRoundSchema } from "../../api/federation-round.ts";
 import { decide } from "../../round/decide.ts";
+import { enter } from "../../round/record.ts";
 import { cohort, FIVE, SEVEN, secureAt, secureTraining } from "../../round/testing/cohorts.ts";
 import { pending, publishing, T0, training, world } from "../../round/testing/worlds.ts";
 import { statusOf } from "./status.ts";
@@ -67,6 +68,40 @@ describe("the status of a round", () => {
       reason: "CohortTooSmall",
     });
   });
+
+  test("in a later attempt each phase stands once, with its last instant, and nothing of the attempt before", () => {
+    const { secure: _, ...first } = secureAt("mask", ["ann", "ben", "cy", "dee"]);
+    const before = statusOf(secureAt("mask", ["ann", "ben", "cy", "dee"]), [], at).conditions!;
+    expect(condition({ observedGeneration: 1, conditions: before }, "QuorumReached")?.status).toBe("True");
+    const participants = first.participants.map((p) => ({ ...p, state: "Trained" as const }));
+    const again = { ...enter({ ...first, participants }, "Planning", T0 + 5_000), attempt: 2 };
+    const planning = statusOf(again, before, at);
+    expect(planning.phaseTimes?.map(({ phase }) => phase)).toEqual(["Pending", "Training", "Aggregating", "Planning"]);
+    expect(planning.phaseTimes?.at(-1)?.at).toBe(new Date(T0 + 5_000).toISOString());
+    expect(planning.conditions?.map((c) => c.type)).toEqual(["Planned", "Succeeded", "Reconciling"]);
+    expect(condition(planning, "Succeeded")).toMatchObject({
+      reason: "Planning",
+      message: "attempt 2 is being planned without those who are lost",
+    });
+    const trained = { ...secureTraining([cohort(FIVE)]), attempt: 2 };
+    const training = statusOf(trained, planning.conditions!, at);
+    expect(condition(training, "Planned")?.message).toBe(
+      "5 participants, parent version 0; attempt 2 among the 5 that are left",
+    );
+    expect(condition(training, "Succeeded")?.message).toMatch(
+      /^attempt 2: what was trained is offered again; step adv/,
+    );
+  });
+
+  test("what all contributors' losses come to is shown as a decimal, and nothing where there is none", () => {
+    const record = publishing();
+    const candidate = { ...record.candidate!, metrics: { trainLoss: 2.345678, tokens: 4096 } };
+    expect(statusOf({ ...record, candidate }, [], at).metrics).toEqual({ trainLoss: "2.3457", tokens: 4096 });
+    expect(statusOf(record, [], at)).not.toHaveProperty("metrics");
+  });
+
+  test("a round without participants yet counts no contributions", () =>
+    expect(statusOf(pending(), [], at)).not.toHaveProperty("contributions"));
 
   test("a condition keeps its transition time as long as its status stays", () => {
     const record = training("Training", "Training", "Training");
