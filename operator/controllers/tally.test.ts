@@ -105,40 +105,62 @@ describe("a Federation that is created anew under its name", () => {
   test("begins at nothing, also when nobody saw the first one go", async () => {
     const tally = await open();
     await end(tally, "Succeeded");
-    expect(tally.of(anew)).toMatchObject({ uid: "another", succeeded: 0, created: 0 });
+    await tally.settled(NOTES, { isOwn: true });
+    expect(tally.of(anew)).toMatchObject({ uid: "another", succeeded: 0 });
+    expect(tally.creations(anew)).toMatchObject({ uid: "another", created: 0 });
   });
 
   test("and when the first one was forgotten, no row is left", async () => {
     const tally = await open();
     await end(tally, "Succeeded");
+    await tally.settled(NOTES, { isOwn: true });
     await tally.forget(NAME);
-    expect(await journal.entries("tally")).toEqual([]);
+    for (const space of ["tally", "creations"]) expect(await journal.entries(space), space).toEqual([]);
     expect((await open()).federations()).toEqual([]);
   });
 });
 
-test("the name of a round to be created is kept until it is counted", async () => {
-  const tally = await open();
-  await tally.change(NOTES, {}, "clinic-notes-r1");
-  await end(tally, "Failed");
-  expect((await open()).of(NOTES)).toMatchObject({ creating: "clinic-notes-r1", created: 0, failed: 1 });
-  await tally.change(NOTES, { created: 1, lastNumber: 1 });
-  const row = (await open()).of(NOTES);
-  expect(row).toMatchObject({ created: 1, lastNumber: 1, failed: 1 });
-  expect(row.creating).toBeUndefined();
+describe("the rounds that it creates", () => {
+  test("are counted when they are there, and the name of one to come is on disk before", async () => {
+    const tally = await open();
+    await tally.creating(NOTES, "clinic-notes-r1");
+    expect((await open()).creations(NOTES)).toMatchObject({ creating: "clinic-notes-r1", created: 0 });
+    await tally.settled(NOTES, { isOwn: true });
+    const creations = (await open()).creations(NOTES);
+    expect(creations).toMatchObject({ created: 1, lastNumber: 1 });
+    expect(creations.creating).toBeUndefined();
+  });
+
+  test("leave out the numbers of others", async () => {
+    const tally = await open();
+    await tally.creating(NOTES, "clinic-notes-r1");
+    await tally.settled(NOTES, { isOwn: false });
+    expect((await open()).creations(NOTES)).toMatchObject({ created: 0, lastNumber: 1 });
+  });
+
+  test("lose nothing to a round that ends meanwhile, whichever commit comes last", async () => {
+    const tally = await open();
+    const late = tally.writes(running, ended("Failed"));
+    await tally.creating(NOTES, "clinic-notes-r1");
+    await tally.settled(NOTES, { isOwn: true });
+    await journal.commit(late);
+    const after = await open();
+    expect(after.creations(NOTES)).toMatchObject({ created: 1 });
+    expect(after.of(NOTES)).toMatchObject({ failed: 1 });
+  });
 });
 
-test("without a row (a lost journal, an earlier release) the objects and what was created before tell", async () => {
+test("without rows (a lost journal, an earlier release) the objects and what was created before tell", async () => {
   living = federation({ status: { rounds: { succeeded: 4, failed: 2, cancelled: 1 } } });
-  const own = { metadata: { ownerReferences: [owner("uid-of-clinic-notes")] } };
   rounds = [
-    federationRound({ metadata: { name: "clinic-notes-r6", ...own.metadata } }),
+    federationRound({ metadata: { name: "clinic-notes-r6", ownerReferences: [owner(living.metadata.uid)] } }),
     federationRound({ metadata: { name: "clinic-notes-r9" } }),
   ];
-  expect((await open()).of(living)).toMatchObject({ succeeded: 4, failed: 2, cancelled: 1, created: 6, lastNumber: 6 });
+  expect((await open()).of(living)).toMatchObject({ succeeded: 4, failed: 2, cancelled: 1 });
+  expect((await open()).creations(living)).toMatchObject({ created: 6, lastNumber: 6 });
 
   await journal.commit([{ put: { space: "created-rounds", key: living.metadata.uid, value: Buffer.from("8") } }]);
-  expect((await open()).of(living)).toMatchObject({ created: 8, lastNumber: 8 });
+  expect((await open()).creations(living)).toMatchObject({ created: 8, lastNumber: 8 });
 });
 
 test.each([

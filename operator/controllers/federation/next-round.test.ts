@@ -14,8 +14,6 @@ const tally: TallyRow = {
   cancelled: 0,
   failuresInRow: 0,
   generationOfRow: 1,
-  created: 2,
-  lastNumber: 2,
 };
 
 type Rounds = NonNullable<Parameters<typeof federation>[0]>["spec"];
@@ -24,6 +22,7 @@ function next(spec: Rounds, row: Partial<TallyRow> = {}, world: Partial<RoundsWo
   return nextRound(federation({ spec: spec ?? {} }).spec, {
     nowMs: NOON,
     generation: 1,
+    created: 2,
     tally: { ...tally, ...row },
     ...world,
   });
@@ -43,8 +42,8 @@ describe("the next round", () => {
   });
 
   test("does not begin while the federation is suspended, whatever else holds", () => {
-    for (const row of [{}, { created: 3 }, { failuresInRow: 9 }])
-      expect(next({ suspend: true, rounds: { count: 3 } }, row)).toEqual({ kind: "suspended" });
+    for (const row of [{}, { lastTrainLoss: 0 }, { failuresInRow: 9 }])
+      expect(next({ suspend: true, rounds: { count: 2 } }, row)).toEqual({ kind: "suspended" });
   });
 
   test.each([
@@ -75,7 +74,7 @@ describe("no round follows", () => {
   });
 
   test("but it goes on when the count is raised", () => {
-    expect(next({ rounds: { count: 4 } }, { created: 3 }).kind).toBe("due");
+    expect(next({ rounds: { count: 4 } }, {}, { created: 3 }).kind).toBe("due");
   });
 
   const stopping = { rounds: { count: 9, stopWhen: { metric: "trainLoss" as const, atMost: "1.25" } } };

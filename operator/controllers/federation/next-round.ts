@@ -26,17 +26,19 @@ export interface RoundsWorld {
   /** A round that has not ended. */
   current?: string;
   tally: TallyRow;
+  /** Rounds that the federation created so far. */
+  created: number;
 }
 
 export function nextRound({ rounds, suspend }: FederationSpec, world: RoundsWorld): NextRound {
   if (suspend) return { kind: "suspended" };
   if (!rounds) return { kind: "byHand" };
-  const { current, tally, nowMs } = world;
-  const stopped = stopMessage(rounds, tally);
+  const { current, created, tally, nowMs } = world;
+  const stopped = stopMessage(rounds, world);
   if (!stopped && isFailing(rounds, world)) return { kind: "failing", message: failingMessage(tally) };
   if (current !== undefined) return { kind: "waiting" };
   if (stopped) return { kind: "ended", reason: "StopConditionMet", message: stopped };
-  if (tally.created >= rounds.count)
+  if (created >= rounds.count)
     return { kind: "ended", reason: "RoundsDone", message: `all ${rounds.count} rounds have run` };
   const untilMs = (tally.lastEndedMs ?? 0) + durationMs(rounds.interval);
   return nowMs < untilMs ? { kind: "pausing", untilMs } : { kind: "due" };
@@ -44,7 +46,7 @@ export function nextRound({ rounds, suspend }: FederationSpec, world: RoundsWorl
 
 type Rounds = NonNullable<FederationSpec["rounds"]>;
 
-function stopMessage({ stopWhen }: Rounds, { lastTrainLoss, created }: TallyRow): string | undefined {
+function stopMessage({ stopWhen }: Rounds, { created, tally: { lastTrainLoss } }: RoundsWorld): string | undefined {
   if (!stopWhen || lastTrainLoss === undefined || lastTrainLoss > decimalNumber(stopWhen.atMost)) return undefined;
   return `${stopWhen.metric} is ${lastTrainLoss.toFixed(4)}, at most ${stopWhen.atMost} was wanted; no round follows the ${created} created`;
 }

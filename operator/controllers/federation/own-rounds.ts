@@ -18,12 +18,11 @@ const MOST_REMOVED_AT_ONCE = 10;
 
 /** A round that was on its way when the process ended. */
 export async function settleCreation(context: Context, federation: Federation): Promise<void> {
-  const { creating, created, lastNumber } = context.tally.of(federation);
+  const { creating } = context.tally.creations(federation);
   if (creating === undefined) return;
   const { namespace, uid } = federation.metadata;
   const found = context.caches.rounds.get({ namespace, name: creating });
-  if (found && creatorOf(found) === uid)
-    await context.tally.change(federation, { created: created + 1, lastNumber: lastNumber + 1 });
+  if (found && creatorOf(found) === uid) await context.tally.settled(federation, { isOwn: true });
 }
 
 /** @returns the name of the round */
@@ -31,13 +30,12 @@ export async function createRound(context: Context, federation: Federation): Pro
   const { name: fed, namespace, uid } = federation.metadata;
   const owner = controllerReference({ ...federation, apiVersion: "rondo.dev/v1alpha1", kind: "Federation" });
   for (;;) {
-    const { created, lastNumber } = context.tally.of(federation);
-    const name = `${fed}-r${lastNumber + 1}`;
-    await context.tally.change(federation, {}, name);
+    const name = `${fed}-r${context.tally.creations(federation).lastNumber + 1}`;
+    await context.tally.creating(federation, name);
     const metadata = { name, namespace, labels: { "rondo.dev/federation": fed }, ownerReferences: [owner] };
     const round = await createOrFind(context, { metadata, spec: { federation: fed } });
     const isOwn = creatorOf(round) === uid;
-    await context.tally.change(federation, { created: isOwn ? created + 1 : created, lastNumber: lastNumber + 1 });
+    await context.tally.settled(federation, { isOwn });
     if (!isOwn) continue;
     context.events.record(federation, { type: "Normal", reason: "RoundCreated", note: `created round ${name}` });
     return name;

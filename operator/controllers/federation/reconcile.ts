@@ -107,7 +107,8 @@ export class FederationReconciler {
     const current = this.#current(name);
     const tally = context.tally.of(federation);
     const nowMs = context.now();
-    const rounds = { nowMs, generation, tally, ...(current !== undefined && { current }) };
+    const { created } = context.tally.creations(federation);
+    const rounds = { nowMs, generation, tally, created, ...(current !== undefined && { current }) };
     return {
       nowMs,
       generation,

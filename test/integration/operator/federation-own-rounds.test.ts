@@ -100,7 +100,7 @@ async function names(): Promise<string[]> {
   return items.map(({ metadata }) => metadata.name).sort();
 }
 
-const row = () => process.tally.of(federation);
+const row = () => process.tally.creations(federation);
 
 test("rounds are numbered one after the other, and belong to their Federation", async () => {
   expect(await createRound(process.context, federation)).toBe("fed-r1");
@@ -112,7 +112,7 @@ test("rounds are numbered one after the other, and belong to their Federation", 
 
 describe("a crash", () => {
   test("before the round exists: it is created, and counted once", async () => {
-    await process.tally.change(federation, {}, "fed-r1");
+    await process.tally.creating(federation, "fed-r1");
     await restart();
     await settleCreation(process.context, federation);
     expect(row()).toMatchObject({ created: 0, creating: "fed-r1" });
@@ -121,7 +121,7 @@ describe("a crash", () => {
   });
 
   test("after it exists: it is found, and counted once", async () => {
-    await process.tally.change(federation, {}, "fed-r1");
+    await process.tally.creating(federation, "fed-r1");
     await put("fed-r1");
     await restart();
     await settleCreation(process.context, federation);
@@ -131,7 +131,7 @@ describe("a crash", () => {
   });
 
   test("after it exists, with a cache that does not know it yet: the API server does", async () => {
-    await process.tally.change(federation, {}, "fed-r1");
+    await process.tally.creating(federation, "fed-r1");
     await put("fed-r1");
     expect(await createRound(process.context, federation)).toBe("fed-r1");
     expect(row()).toMatchObject({ created: 1, lastNumber: 1 });
@@ -139,7 +139,7 @@ describe("a crash", () => {
   });
 
   test("before the round exists, and somebody else took its name: the next free number is taken", async () => {
-    await process.tally.change(federation, {}, "fed-r1");
+    await process.tally.creating(federation, "fed-r1");
     await put("fed-r1", { byHand: true });
     await restart();
     await settleCreation(process.context, federation);
