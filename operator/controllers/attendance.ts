@@ -56,6 +56,14 @@ export class Attendance {
     return new Set(this.#sessions.keys());
   }
 
+  /** A round has ended for good: a session that lives for months need not remember what it was sent for it. */
+  forgetWork(uid: string): void {
+    for (const session of this.#sessions.values()) {
+      const sent = this.#sent.get(session);
+      for (const key of sent ?? []) if (key.includes(uid)) sent?.delete(key);
+    }
+  }
+
   /** Whether this session is still to be sent what belongs to this key; from now on it is not. */
   firstTime(session: Session, key: string): boolean {
     const sent = this.#sent.get(session) ?? new Set<string>();

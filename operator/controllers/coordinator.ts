@@ -49,8 +49,8 @@ export class OperatorCoordinator implements Coordinator {
   readonly #workplace: Workplace;
   readonly #wakeRound: (name: string) => void;
   readonly #wakeParticipant: (name: string) => void;
-  /** Who has fetched which round's parent: it counts once in the bytes. */
-  readonly #fetched = new Set<string>();
+  /** By uid of an open round: who has fetched its parent, which counts once in the bytes. */
+  readonly #fetched = new Map<string, Set<string>>();
 
   constructor(
     context: Context,
@@ -78,7 +78,7 @@ export class OperatorCoordinator implements Coordinator {
   attended(session: Session): void {
     this.#context.attendance.arrived(session);
     this.#wakeParticipant(session.participant);
-    for (const work of session.attending.open.slice(0, MOST_CANCELLED_AT_ONCE)) this.#cancelIfOver(session, work);
+    void this.#cancelWhatIsOver(session);
     for (const record of this.#workplace.desk.open()) {
       const own = record.participants.find(({ name }) => name === session.participant);
       // What its cohort's step or its draw asks goes out with the round's next look.
@@ -99,28 +99,28 @@ export class OperatorCoordinator implements Coordinator {
   async received(participant: string, report: AgentReport): Promise<void> {
     const { work } = report.body;
     if (isDrawReport(report)) return this.#drawn(participant, report);
-    const record = this.#find(work, participant);
+    const record = await this.#find(work, participant);
     const session = this.#context.attendance.session(participant);
     if (!record || !work) {
-      if (session && work) this.#cancelIfOver(session, work);
+      if (session && work) await this.#cancelIfOver(session, work);
       return;
     }
     if (isOfEndedAttempt(record, work.attempt, report.kind)) {
       // Whoever is not in the next attempt is not to wait for it.
-      if (session) this.#cancelIfOver(session, work);
+      if (session) await this.#cancelIfOver(session, work);
       if (isTerminal(record)) return;
       throw attemptEnded();
     }
     if (report.kind === "accept" || report.kind === "refuse" || report.kind === "advertise")
       this.#checkPlan(record, report.body.planHash);
     if (isStepReport(report)) return this.#answered(record, participant, report);
-    const before = this.#workplace.desk.get(record.uid)!;
+    const before = this.#workplace.desk.get(record.uid) ?? record;
     const change = (now: RoundRecord) => applyReport(now, participant, plainReport(report), this.#context.now());
     const after = change(before);
     if (after !== before && isProgressOnly(before, after)) this.#workplace.desk.note(record.uid, change);
     else if (after !== before) await this.#workplace.desk.update(record.uid, change);
     if (after !== before) this.#wakeRound(record.name);
-    if (session && (report.kind === "accept" || report.kind === "status")) this.#cancelIfOver(session, work);
+    if (session && (report.kind === "accept" || report.kind === "status")) await this.#cancelIfOver(session, work);
   }
 
   async #answered(record: RoundRecord, participant: string, report: StepReport): Promise<void> {
@@ -128,7 +128,7 @@ export class OperatorCoordinator implements Coordinator {
     if (!isOpen(record) || isOut(participantOf(record, participant))) {
       // Too late: its agent is to erase what it keeps.
       const session = this.#context.attendance.session(participant);
-      if (session) this.#cancelIfOver(session, report.body.work!);
+      if (session) await this.#cancelIfOver(session, report.body.work!);
       return;
     }
     try {
@@ -142,7 +142,7 @@ export class OperatorCoordinator implements Coordinator {
   async #drawn(participant: string, report: DrawReport): Promise<void> {
     const { federation: id, round } = report.body.work!;
     const federation = federationName(this.#context, id);
-    const record = federation === undefined ? undefined : this.#workplace.desk.numbered(federation, round);
+    const record = federation === undefined ? undefined : await this.#workplace.desk.numbered(federation, round);
     // A draw that is over asks for nothing, and whoever answered it too late keeps nothing secret.
     if (!record?.draw || report.body.work!.participant !== participant) return;
     await takeDrawAnswer(this.#context, this.#workplace, { uid: record.uid, participant }, report);
@@ -190,14 +190,20 @@ export class OperatorCoordinator implements Coordinator {
   }
 
   #countFetch(record: RoundRecord, participant: string, byteLength: number): void {
-    const key = `${record.uid} ${participant}`;
-    if (this.#fetched.has(key)) return;
-    this.#fetched.add(key);
+    const fetched = this.#fetched.get(record.uid) ?? new Set();
+    if (fetched.has(participant)) return;
+    if (!this.#fetched.has(record.uid)) this.#forgetFetches();
+    this.#fetched.set(record.uid, fetched.add(participant));
     this.#context.metrics.bytes("down", byteLength);
     this.#workplace.desk.note(record.uid, (now) => ({
       ...now,
       bytes: { ...now.bytes, down: now.bytes.down + byteLength },
     }));
+  }
+
+  #forgetFetches(): void {
+    const open = new Set(this.#workplace.desk.open().map(({ uid }) => uid));
+    for (const uid of this.#fetched.keys()) if (!open.has(uid)) this.#fetched.delete(uid);
   }
 
   /** In a secure round the sender belongs to U3 from the commit on that holds what it signed. */
@@ -227,7 +233,7 @@ export class OperatorCoordinator implements Coordinator {
   }
 
   async #admitted(participant: string, manifest: Manifest): Promise<RoundRecord> {
-    const record = this.#find(manifest.work, participant);
+    const record = await this.#find(manifest.work, participant);
     if (!record) throw new TransportFault("NotExpected", "there is no such round; it may have been deleted");
     if (!isTerminal(record) && manifest.work!.attempt !== record.attempt) throw attemptEnded();
     this.#checkPlan(record, manifest.planHash);
@@ -249,18 +255,27 @@ export class OperatorCoordinator implements Coordinator {
   }
 
   /** The record of this work, if it is this participant's; it may have come to a later attempt. */
-  #find(work: Work | undefined, participant: string): RoundRecord | undefined {
+  async #find(work: Work | undefined, participant: string): Promise<RoundRecord | undefined> {
     if (!work || work.participant !== participant || work.purpose !== "delta") return undefined;
     const federation = federationName(this.#context, work.federation);
-    const record = federation === undefined ? undefined : this.#workplace.desk.numbered(federation, work.round);
+    const record = federation === undefined ? undefined : await this.#workplace.desk.numbered(federation, work.round);
     if (record && work.attempt > record.attempt) return undefined;
     return record?.participants.some(({ name }) => name === participant) ? record : undefined;
   }
 
-  #cancelIfOver(session: Session, work: Work): void {
+  async #cancelWhatIsOver(session: Session): Promise<void> {
+    try {
+      for (const work of session.attending.open.slice(0, MOST_CANCELLED_AT_ONCE))
+        await this.#cancelIfOver(session, work);
+    } catch (error) {
+      this.#context.log.error({ participant: session.participant, err: error }, "cancellations not sent");
+    }
+  }
+
+  async #cancelIfOver(session: Session, work: Work): Promise<void> {
     // Another operator's or namespace's work is none of ours to end.
     if (!work.federation.startsWith(federationId(this.#context, ""))) return;
-    const record = this.#find(work, session.participant);
+    const record = await this.#find(work, session.participant);
     const own = record?.participants.find(({ name }) => name === session.participant);
     if (record && own && hasReleased(record, own.name)) return;
     if (record && own && !isTerminal(record) && !isOut(own)) return;

@@ -5,7 +5,7 @@
 import type { z } from "zod";
 import { type AdapterVersion, adapterVersionSchema } from "../api/adapter-version.ts";
 import { type Federation, federationSchema } from "../api/federation.ts";
-import { type FederationRound, federationRoundSchema } from "../api/federation-round.ts";
+import { type FederationRound, federationRoundSchema, isTerminal } from "../api/federation-round.ts";
 import { type Participant, participantSchema } from "../api/participant.ts";
 import type { WatchCache } from "../kube/cache.ts";
 import type { RawObject } from "../kube/objects.ts";
@@ -93,4 +93,11 @@ function readRounds(raw: Iterable<RawObject>): FederationRound[] {
 
 export function there<T>(read: Read<T>): T | undefined {
   return read.kind === "there" ? read.object : undefined;
+}
+
+/** For the cache: nobody here reads the participants of a round that has ended, and a thousand such rounds would be 200 MB of them. */
+export function keptRound(round: RawObject): RawObject {
+  const status = round.status as FederationRound["status"] | undefined;
+  if (status && isTerminal(status.phase)) delete status.participants;
+  return round;
 }

@@ -39,7 +39,7 @@ import { leaseIdentity } from "./identity.ts";
 import { openKeys, publishTrust } from "./keys.ts";
 import { LeftOut } from "./left-out.ts";
 import { operatorMetrics } from "./metrics.ts";
-import { type Caches, Objects } from "./objects.ts";
+import { type Caches, keptRound, Objects } from "./objects.ts";
 import { Outcomes } from "./outcomes.ts";
 import { ParticipantReconciler } from "./participant/reconcile.ts";
 import { RoundDesk } from "./round/desk.ts";
@@ -248,10 +248,11 @@ async function holdLease(options: OperatorOptions, client: KubeClient, metrics: 
 }
 
 function cachesOf(client: KubeClient, namespace: string, log: Logger, metrics: KubeMetrics): Caches {
-  const cache = (kind: ResourceKind<RawObject>) => new WatchCache({ client, kind, namespace, log, metrics });
+  const options = { client, namespace, log, metrics };
+  const cache = (kind: ResourceKind<RawObject>) => new WatchCache({ ...options, kind });
   return {
     federations: cache(FEDERATIONS),
-    rounds: cache(FEDERATION_ROUNDS),
+    rounds: new WatchCache({ ...options, kind: FEDERATION_ROUNDS, keep: keptRound }),
     participants: cache(PARTICIPANTS),
     adapterVersions: cache(ADAPTER_VERSIONS),
   };

@@ -71,7 +71,7 @@ export class Wake {
         this.#controllers().adapterVersion.enqueue(version.metadata.name);
     });
     // What was deleted while nobody looked.
-    for (const record of this.#desk.all()) this.round(record.name);
+    for (const name of this.#desk.names()) this.round(name);
     const { versions, tally } = this.#context;
     for (const name of [...versions.federations(), ...tally.federations()]) this.federation(name);
   }

@@ -4,7 +4,7 @@
  *   ERROR event, "too large resource version") is followed by a new list; a list also comes every relistMs, whatever the watch
  *   says. An object deleted and created again under its name is reported as deleted first. A handler's exception is
  *   logged and counted, and the others go on.
- * Does not: keep managedFields; let anybody change an object (they are shared: treat them as read-only).
+ * Does not: keep managedFields, nor what `keep` leaves away; let anybody change an object (they are shared: treat them as read-only).
  */
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Logger } from "pino";
@@ -26,9 +26,17 @@ export type WatchCacheOptions<T extends KubeObject> = {
   namespace?: string;
   labelSelector?: string;
   fieldSelector?: string;
+  /** What of an object is kept, where nobody reads all of it; it may change the object that it is given. */
+  keep?: (object: T) => T;
   metrics?: KubeMetrics;
   timing?: Partial<CacheTiming>;
 };
+
+/**
+ * A round of 200 participants has 100 kB with its managedFields: 500 of them would be one answer of 50 MB, parsed in one piece. A list of 1,000
+ * objects is twenty requests, at the start and every relistMs.
+ */
+const PAGE_SIZE = 50;
 
 export class WatchCache<T extends KubeObject> {
   readonly kind: ResourceKind<T>;
@@ -43,6 +51,7 @@ export class WatchCache<T extends KubeObject> {
   };
   readonly #options: WatchCacheOptions<T>;
   readonly #timing: CacheTiming;
+  readonly #kept: (object: T) => T;
   readonly #objects = new Map<string, T>();
   readonly #handlers = new Set<ChangeHandler<T>>();
   readonly #stop = new AbortController();
@@ -58,6 +67,8 @@ export class WatchCache<T extends KubeObject> {
     this.kind = options.kind;
     this.#options = options;
     this.#timing = { ...CACHE_TIMING, ...options.timing };
+    const { keep } = options;
+    this.#kept = keep ? (object) => keep(withoutManagedFields(object)) : withoutManagedFields;
   }
 
   start(): void {
@@ -102,7 +113,7 @@ export class WatchCache<T extends KubeObject> {
     const { resourceVersion } = object.metadata;
     if (!this.#resourceVersion || !resourceVersion || !isOlder(this.#resourceVersion, resourceVersion)) return;
     // A list on its way may not have it, and would report it as deleted.
-    if (!this.#isListing) this.#set(withoutManagedFields(object));
+    if (!this.#isListing) this.#set(this.#kept(object));
   }
 
   async #run(): Promise<void> {
@@ -134,6 +145,8 @@ export class WatchCache<T extends KubeObject> {
         ...(namespace === undefined ? {} : { namespace }),
         ...(labelSelector === undefined ? {} : { labelSelector }),
         ...(fieldSelector === undefined ? {} : { fieldSelector }),
+        pageSize: PAGE_SIZE,
+        keep: this.#kept,
         timeoutMs: 60_000,
         signal: this.#stop.signal,
       })
@@ -144,7 +157,7 @@ export class WatchCache<T extends KubeObject> {
     for (const item of list.items) {
       gone.delete(keyOf(item));
       // Taken even if its version is lower than ours: after etcd was restored from a backup all versions are.
-      const isNews = this.#set(withoutManagedFields(item));
+      const isNews = this.#set(item);
       // The watch claimed to be past this version and had not told it: never seen, and to be seen in the metrics if it ever is.
       if (isNews && watchedTo && !isOlder(watchedTo, versionOf(item))) this.#happened("missed");
     }
@@ -176,7 +189,7 @@ export class WatchCache<T extends KubeObject> {
     for await (const event of watch) {
       events++;
       if (event.type === "DELETED") this.#remove(keyOf(event.object));
-      else if (event.type !== "BOOKMARK") this.#update(withoutManagedFields(event.object));
+      else if (event.type !== "BOOKMARK") this.#update(this.#kept(event.object));
       this.#resourceVersion = event.object.metadata.resourceVersion ?? this.#resourceVersion;
       if (event.type !== "BOOKMARK") this.#options.metrics?.cache.size(kind.kind, this.#objects.size);
     }

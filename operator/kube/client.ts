@@ -13,12 +13,14 @@ import type { Draft, KubeObject, Ref, ResourceKind } from "./objects.ts";
 import { collectionPath, objectPath } from "./paths.ts";
 import { type WatchEvent, type WatchOptions, watchEvents } from "./watch.ts";
 
-export type ListOptions = CallOptions & {
+export type ListOptions<T = unknown> = CallOptions & {
   namespace?: string;
   labelSelector?: string;
   fieldSelector?: string;
   /** Objects per page; all pages are read. Default 500. */
   pageSize?: number;
+  /** What of an object is wanted; applied page by page, so that no more than one page is ever held as it came. */
+  keep?: (object: T) => T;
 };
 
 export type ObjectList<T> = { items: T[]; resourceVersion: string };
@@ -73,7 +75,7 @@ export class KubeClient {
   }
 
   /** All objects, page by page, as of one resourceVersion. Without a namespace: of all namespaces. */
-  async list<T extends KubeObject>(kind: ResourceKind<T>, options: ListOptions = {}): Promise<ObjectList<T>> {
+  async list<T extends KubeObject>(kind: ResourceKind<T>, options: ListOptions<T> = {}): Promise<ObjectList<T>> {
     try {
       return await this.#pages(kind, options, options.pageSize ?? 500);
     } catch (error) {
@@ -213,7 +215,7 @@ export class KubeClient {
 
   async #pages<T extends KubeObject>(
     kind: ResourceKind<T>,
-    { namespace, labelSelector, fieldSelector, pageSize: _, ...call }: ListOptions,
+    { namespace, labelSelector, fieldSelector, pageSize: _, keep, ...call }: ListOptions<T>,
     limit: number | undefined,
   ): Promise<ObjectList<T>> {
     const items: T[] = [];
@@ -228,7 +230,10 @@ export class KubeClient {
         idempotent: true,
       });
       // Items of a list come without apiVersion and kind.
-      for (const item of page.items ?? []) items.push(Object.assign(item, identity(kind)));
+      for (const item of page.items ?? []) {
+        const whole = Object.assign(item, identity(kind));
+        items.push(keep ? keep(whole) : whole);
+      }
       token = page.metadata.continue;
       if (!token) return { items, resourceVersion: page.metadata.resourceVersion };
     }

@@ -3,7 +3,7 @@ import { type FederationRound, isTerminal as isTerminalPhase } from "../../api/f
 import { effectiveSettings } from "../../api/merge.ts";
 import { isKubeFault, type KubeFault } from "../../kube/faults.ts";
 import { PublishFault } from "../../publish/fault.ts";
-import { isTerminal, type RoundRecord } from "../../round/record.ts";
+import type { RoundRecord } from "../../round/record.ts";
 import type { FederationView, PlanResult, PublishResult, World } from "../../round/world.ts";
 import type { Context } from "../context.ts";
 import type { Result } from "../effects.ts";
@@ -71,7 +71,7 @@ function federationView(context: Context, record: RoundRecord): FederationView {
 function earlierRound(context: Context, workplace: Workplace, record: RoundRecord): string | undefined {
   if (record.phase !== "Pending") return undefined;
   const rank = (name: string, uid: string, created: string) => {
-    const phase = workplace.desk.get(uid)?.phase ?? "Pending";
+    const phase = workplace.desk.phase(uid) ?? "Pending";
     return `${phase === "Pending" ? 1 : 0} ${created} ${name}`;
   };
   const all = context.objects.openRoundsOf(record.federation);
@@ -91,8 +91,8 @@ function earlierRound(context: Context, workplace: Workplace, record: RoundRecor
  * is never begun, however long another's finalizer holds it.
  */
 function hasEnded(workplace: Workplace, round: FederationRound): boolean {
-  const record = workplace.desk.get(round.metadata.uid);
-  if (record) return isTerminal(record);
+  const phase = workplace.desk.phase(round.metadata.uid);
+  if (phase) return isTerminalPhase(phase);
   return isTerminalPhase(round.status.phase) || round.metadata.deletionTimestamp !== undefined;
 }
 

@@ -15,6 +15,7 @@ import type { Context } from "../context.ts";
 import { identityOf } from "../outcomes.ts";
 import { act } from "./act.ts";
 import { measureSteps } from "./cohort-events.ts";
+import type { RoundDesk } from "./desk.ts";
 import { observe } from "./observe.ts";
 import { RoundReporter } from "./report.ts";
 import type { Workplace } from "./workplace.ts";
@@ -48,7 +49,9 @@ export class RoundReconciler {
     // Who had the name before has not ended: how it ends may be how this one does.
     if (!round || !isFree) return DONE;
     const { desk } = this.#workplace;
-    const known = desk.get(round.metadata.uid);
+    const { uid } = round.metadata;
+    if (desk.isPutAway(uid) && isAsShown(round, desk)) return DONE;
+    const known = await desk.read(uid);
     if (!known && (isTerminalPhase(round.status.phase) || round.metadata.deletionTimestamp))
       return this.#release(round);
     return this.#follow(round, known ?? (await this.#begin(round)));
@@ -70,7 +73,7 @@ export class RoundReconciler {
     if (isTerminal(record)) {
       this.#ended(record.federation);
       await this.#release(round);
-      return DONE;
+      return this.#putAway(record);
     }
     const nextMs = Math.min(lookAgainAtMs ?? Number.POSITIVE_INFINITY, heldBackUntilMs ?? Number.POSITIVE_INFINITY);
     return nextMs === Number.POSITIVE_INFINITY ? DONE : again(Math.max(0, nextMs - this.#context.now()));
@@ -110,6 +113,18 @@ export class RoundReconciler {
     return this.#context.leftOut.add(after.federation, sure);
   }
 
+  /** Unless the cache is behind what was just written: its change comes, and brings us here again. */
+  async #putAway({ uid, name }: RoundRecord): Promise<Result> {
+    const { objects, attendance } = this.#context;
+    const { desk } = this.#workplace;
+    const read = objects.round(name);
+    if (read.kind !== "there" || !isAsShown(read.object, desk)) return DONE;
+    await desk.putAway(uid);
+    this.#reporter.forget(uid);
+    attendance.forgetWork(uid);
+    return DONE;
+  }
+
   async #report(round: FederationRound, record: RoundRecord): Promise<number | undefined> {
     try {
       return await this.#reporter.report(round, record);
@@ -147,18 +162,23 @@ export class RoundReconciler {
   /** Records under this name whose object is gone: cancelled if they had not ended, then forgotten. @returns whether all of them are */
   async #bury(name: string, living: FederationRound | undefined): Promise<boolean> {
     let isFree = true;
-    for (const record of this.#workplace.desk.named(name)) {
-      if (record.uid === living?.metadata.uid) continue;
-      const { record: after } = await this.#step(record.uid);
+    for (const uid of this.#workplace.desk.uidsNamed(name)) {
+      if (uid === living?.metadata.uid) continue;
+      const { record: after } = await this.#step(uid);
       // What is published gets its AdapterVersion first; that work wakes us again.
       if (!isTerminal(after)) {
         isFree = false;
         continue;
       }
-      await this.#workplace.desk.forget(record.uid, await this.#context.outcomes.keep(after));
-      this.#reporter.forget(record.uid);
-      this.#ended(record.federation);
+      await this.#workplace.desk.forget(uid, await this.#context.outcomes.keep(after));
+      this.#reporter.forget(uid);
+      this.#ended(after.federation);
     }
     return isFree;
   }
+}
+
+/** Status says what the record says, and nothing holds the object any more. */
+function isAsShown({ metadata, status }: FederationRound, desk: Pick<RoundDesk, "phase">): boolean {
+  return status.phase === desk.phase(metadata.uid) && !metadata.finalizers?.includes(FINALIZER);
 }

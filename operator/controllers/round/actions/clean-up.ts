@@ -62,7 +62,7 @@ async function wanted(context: Context, workplace: Workplace): Promise<Set<strin
     if (record.candidate) digests.add(record.candidate.digest);
     if (record.plan) digests.add((await workplace.plan(record, 1)).parent.adapterDigest);
   }
-  for (const federation of new Set(workplace.desk.all().map((record) => record.federation))) {
+  for (const federation of workplace.desk.federations()) {
     const active = context.versions.active(federation);
     if (active) digests.add(active.adapterDigest);
   }
