@@ -3,13 +3,14 @@
  * Holds: an object is parsed once per version; what does not fit the schema (written by a newer release) is a sentence, not an exception.
  */
 import type { z } from "zod";
-import { type AdapterVersion, adapterVersionSchema } from "../api/adapter-version.ts";
+import type { AdapterVersion } from "../api/adapter-version.ts";
 import { type Federation, federationSchema } from "../api/federation.ts";
 import { type FederationRound, federationRoundSchema, isTerminal } from "../api/federation-round.ts";
 import { type Participant, participantSchema } from "../api/participant.ts";
 import type { WatchCache } from "../kube/cache.ts";
 import type { RawObject } from "../kube/objects.ts";
 import { RoundIndex } from "./round-index.ts";
+import { VersionIndex } from "./version-index.ts";
 
 export interface Caches {
   federations: WatchCache<RawObject>;
@@ -40,11 +41,13 @@ export class Objects {
   readonly namespace: string;
   readonly #caches: Caches;
   readonly #rounds: RoundIndex;
+  readonly #versions: VersionIndex;
 
   constructor(namespace: string, caches: Caches) {
     this.namespace = namespace;
     this.#caches = caches;
     this.#rounds = new RoundIndex(caches.rounds);
+    this.#versions = new VersionIndex(caches.adapterVersions);
   }
 
   federation(name: string): Read<Federation> {
@@ -78,12 +81,13 @@ export class Objects {
     return this.#rounds.ended(creator);
   }
 
+  /** In no order; as many as there ever were rounds. */
   versionsOf(federation: string): AdapterVersion[] {
-    return this.#caches.adapterVersions
-      .list()
-      .flatMap((raw) => there(readAs(adapterVersionSchema, raw)) ?? [])
-      .filter((version) => version.spec.federation === federation)
-      .sort((a, b) => a.spec.version - b.spec.version);
+    return [...this.#versions.all(federation)];
+  }
+
+  newestVersionOf(federation: string): AdapterVersion | undefined {
+    return this.#versions.newest(federation);
   }
 }
 

@@ -39,7 +39,7 @@ export class Versions {
 
   active(federation: string): ActiveVersion | undefined {
     const journalled = this.#active.get(federation);
-    const newest = this.#objects.versionsOf(federation).at(-1);
+    const newest = this.#objects.newestVersionOf(federation);
     if (!newest || (journalled && journalled.version >= newest.spec.version)) return journalled;
     const { version, digest, adapterDigest, reference } = newest.spec;
     return { version, name: newest.metadata.name, digest, adapterDigest, reference, byteLength: 0 };
@@ -68,7 +68,7 @@ export class Versions {
     // Above what is there already: the journal may be younger than the objects.
     const highest = Math.max(
       this.active(federation)?.version ?? 0,
-      ...this.#objects.versionsOf(federation).map((v) => v.spec.version),
+      this.#objects.newestVersionOf(federation)?.spec.version ?? 0,
     );
     const keep = { space: "versions", key: `${federation}/${roundUid}` };
     return this.#journal.increment(`version/${federation}`, { above: highest, keep });

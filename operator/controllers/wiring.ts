@@ -50,6 +50,15 @@ export class Wake {
     for (const record of this.#desk.open()) this.round(record.name);
   }
 
+  /** Those whose phase may be another one now: of a long history two. */
+  #versions(changed: string, federation: string): void {
+    const { objects } = this.#context;
+    const newest = objects.newestVersionOf(federation);
+    const active = objects.versionsOf(federation).filter(({ status }) => status.phase !== "Superseded");
+    const names = new Set([changed, ...[...active, ...(newest ? [newest] : [])].map(({ metadata }) => metadata.name)]);
+    for (const name of names) this.#controllers().adapterVersion.enqueue(name);
+  }
+
   /** From now on caches' changes wake reconciles; what is in the caches and in the journal already does so at once. */
   connect(): void {
     const { federations, rounds, participants, adapterVersions } = this.#context.caches;
@@ -63,12 +72,11 @@ export class Wake {
       if (federation) this.federation(federation);
     });
     participants.onChange((key) => this.participant(parseKey(key).name));
-    adapterVersions.onChange((_key, object) => {
+    adapterVersions.onChange((key, object) => {
       const federation = (object?.spec as { federation?: string } | undefined)?.federation;
       if (!federation) return;
       this.federation(federation);
-      for (const version of this.#context.objects.versionsOf(federation))
-        this.#controllers().adapterVersion.enqueue(version.metadata.name);
+      this.#versions(parseKey(key).name, federation);
     });
     // What was deleted while nobody looked.
     for (const name of this.#desk.names()) this.round(name);

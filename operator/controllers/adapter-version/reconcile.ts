@@ -10,7 +10,7 @@ export async function reconcileAdapterVersion(context: Context, name: string): P
   const { namespace } = context.config;
   const version = there(readAs(adapterVersionSchema, context.caches.adapterVersions.get({ namespace, name })));
   if (!version) return DONE;
-  const newest = context.objects.versionsOf(version.spec.federation).at(-1);
+  const newest = context.objects.newestVersionOf(version.spec.federation);
   const phase = newest?.metadata.name === name ? "Active" : "Superseded";
   if (version.status.phase === phase && version.status.observedGeneration === version.metadata.generation) return DONE;
   const status: AdapterVersionStatus = { observedGeneration: version.metadata.generation, phase };
