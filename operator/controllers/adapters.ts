@@ -21,6 +21,7 @@ export class AdapterStore {
   readonly #folder: string;
   /** By digest: several sites ask for one adapter at the same moment. */
   readonly #pulling = new Map<string, Promise<{ file: string; byteLength: number }>>();
+  readonly #stopped = new AbortController();
 
   constructor(dataDir: string) {
     this.#folder = join(dataDir, "adapters");
@@ -66,11 +67,12 @@ export class AdapterStore {
   /**
    * The file of a published version, from the registry when it is not here.
    * @param version  adapterDigest, and the manifest's digest to pull it by
+   * @param repository  told of stop()
    * @throws PublishFault
    */
   async ensure(
     version: { adapterDigest: string; digest: string },
-    repository: () => Promise<OciRepository>,
+    repository: (signal: AbortSignal) => Promise<OciRepository>,
   ): Promise<{ file: string; byteLength: number }> {
     const held = await this.find(version.adapterDigest);
     if (held) return held;
@@ -82,10 +84,24 @@ export class AdapterStore {
     return pulling;
   }
 
-  async #pull(version: { adapterDigest: string; digest: string }, repository: () => Promise<OciRepository>) {
+  /** For a graceful stop: a registry that does not answer is waited for no longer. */
+  async stop(): Promise<void> {
+    this.#stopped.abort(new Error("the operator stops"));
+    await Promise.allSettled(this.#pulling.values());
+  }
+
+  async #pull(
+    version: { adapterDigest: string; digest: string },
+    repository: (signal: AbortSignal) => Promise<OciRepository>,
+  ) {
     const folder = this.scratch(`pull-${version.adapterDigest.slice(7, 23)}`);
     try {
-      const pulled = await pullAdapter(await repository(), version.digest, folder, MOST_ADAPTER_BYTES);
+      const pulled = await pullAdapter(
+        await repository(this.#stopped.signal),
+        version.digest,
+        folder,
+        MOST_ADAPTER_BYTES,
+      );
       const { digest } = await describeFile(pulled.weightsFile, "");
       if (digest !== version.adapterDigest)
         throw new Error(`the registry's adapter has digest ${digest} and not ${version.adapterDigest}`);

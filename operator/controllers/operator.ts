@@ -219,6 +219,8 @@ export async function startOperator(options: OperatorOptions): Promise<RunningOp
       { credentials: tls.serverOnly(), authority: keys.authority, office, onError },
     );
     stops.push(() => enrolment.stop());
+    // First of all: downloads and plans wait for it.
+    stops.push(() => context.adapters.stop());
     for (const controller of Object.values(built)) controller.start();
     wake.connect();
     isServing = true;

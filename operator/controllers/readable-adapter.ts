@@ -20,7 +20,8 @@ export async function readableAdapter(
     if (!record.plan || !record.participants.some(({ name }) => name === participant)) continue;
     const { parent, publish } = await workplace.plan(record, 1);
     if (parent.adapterDigest !== digest) continue;
-    const repository = () => repositoryOf(context.client, context.config.namespace, publish.oci);
+    const repository = (signal: AbortSignal) =>
+      repositoryOf(context.client, context.config.namespace, publish.oci, { signal });
     return { ...(await context.adapters.ensure(parent, repository)), round: record };
   }
   return publishedVersion(context, participant, digest);
@@ -35,7 +36,8 @@ async function publishedVersion(context: Context, participant: string, digest: s
     if (!selects(participants.selector, labels)) continue;
     const versions = context.objects.versionsOf(federation.metadata.name);
     const version = versions.find(({ spec }) => spec.adapterDigest === digest);
-    const repository = () => repositoryOf(context.client, context.config.namespace, publish.oci);
+    const repository = (signal: AbortSignal) =>
+      repositoryOf(context.client, context.config.namespace, publish.oci, { signal });
     if (version) return context.adapters.ensure(version.spec, repository);
   }
   return undefined;

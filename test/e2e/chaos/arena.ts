@@ -34,13 +34,14 @@ export class Arena {
     this.clusters = ["coordinator", ...under.sites.map(({ name }) => name)];
   }
 
-  static async open(): Promise<Arena> {
+  /** @param outageMs  that rounds have to outlast */
+  static async open(outageMs: number): Promise<Arena> {
     const under = await FederationUnderTest.open();
     const registry = { host: nodeAddress("coordinator"), port: REGISTRY_PORT };
     const gate = new RegistryGate({ host: clusterSet().gateway, port: GATE_PORT }, registry);
     await gate.open();
     const arena = new Arena(under, gate);
-    const federations = federationsBehind(gate.address);
+    const federations = federationsBehind(gate.address, outageMs);
     await under.coordinator.apply(federations);
     await haveVersions(
       under,
@@ -97,7 +98,7 @@ export class Arena {
 }
 
 /** Shapes differ, so that no two of them ever have an adapter of the same bytes. */
-function federationsBehind(registry: string): FederationObject[] {
+function federationsBehind(registry: string, outageMs: number): FederationObject[] {
   const all = [
     federation("planning", { rank: 4 }, registry),
     federation("training", { rank: 6 }, registry),
@@ -105,7 +106,8 @@ function federationsBehind(registry: string): FederationObject[] {
     federation("publishing", { rank: 10 }, registry),
     trusted(federation(TRUSTED, { rank: 12 }, registry)),
   ];
-  // Longer than any outage: what is lost is lost to the fault and not to the clock.
-  const deadlines = { accept: "4m", training: "5m", aggregation: "6m" };
+  // What is lost is to be lost to the fault and not to the clock: masked vectors have 70 % of the aggregation's time.
+  const outage = outageMs / 1000;
+  const deadlines = { accept: `${120 + outage}s`, training: `${180 + outage}s`, aggregation: `${120 + 2 * outage}s` };
   return all.map(({ spec, ...rest }) => ({ ...rest, spec: { ...spec, deadlines } }));
 }

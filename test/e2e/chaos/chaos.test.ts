@@ -34,7 +34,7 @@ const rows: Row[] = [];
 const startedMs = Date.now();
 
 beforeAll(async () => {
-  arena = await Arena.open();
+  arena = await Arena.open(outageMs);
   mkdirSync(".rondo/logs", { recursive: true });
 });
 afterAll(async () => {
@@ -53,6 +53,9 @@ test.each(chosen)("$name", { timeout: 1_800_000 }, async (fault) => {
     expect(made.map(({ problem }) => problem).filter(Boolean)).toEqual([]);
     expect(made.flatMap(({ left }) => left)).toEqual([]);
     await eventually(() => expect(spooled(arena.under)).toEqual([]));
+  } catch (error) {
+    say(`${fault.name}: ${(error as Error).message.slice(0, 400)}`);
+    throw error;
   } finally {
     await fault.restore?.(arena);
     await arena.mend();

@@ -3,7 +3,7 @@ import { existsSync, readdirSync } from "node:fs";
 import { join } from "node:path";
 import type { FederationRound } from "../../../operator/api/federation-round.ts";
 import type { FederationUnderTest } from "../failures/federation.ts";
-import { journalled } from "../failures/journals.ts";
+import { journalledKeys } from "../failures/journals.ts";
 
 /** Of what only an open round needs (controllers/README.md). */
 const SPACES = ["plans", "round-keys", "secagg"];
@@ -15,7 +15,7 @@ export async function leftOf({ sites, state }: FederationUnderTest, round: Feder
   const sessions = sites.flatMap((site) => sessionOf(site, round));
   const journal = join(state, "operator", "journal.sqlite");
   const rows = SPACES.flatMap((space) =>
-    [...journalled(journal, space).keys()]
+    journalledKeys(journal, space)
       .filter((key) => key === uid || key.startsWith(`${uid}/`))
       .map((key) => `operator: ${space} ${key}`),
   );
@@ -28,7 +28,9 @@ function sessionOf(site: FederationUnderTest["sites"][number], { spec, status }:
   const isOf = (key: string) => key.includes(`/${spec.federation}#${String(status.number).padStart(16, "0")}#`);
   const ledger = join(site.folders.agent, "ledger.db");
   if (!existsSync(ledger)) return [];
-  return [...journalled(ledger, "session-secrets").keys()].filter(isOf).map((key) => `${site.name}: secrets of ${key}`);
+  return journalledKeys(ledger, "session-secrets")
+    .filter(isOf)
+    .map((key) => `${site.name}: secrets of ${key}`);
 }
 
 /** Uploads in the operator's spool, once no round is open. */

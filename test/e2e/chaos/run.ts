@@ -18,8 +18,8 @@ import type { Row } from "./table.ts";
 
 /** Names of rounds are used once: the operator remembers what became of each. */
 const RUN = Date.now().toString(36).slice(-5);
-/** From the fault's end. Rounds have deadlines of their own; beyond them all something hangs. */
-const PATIENCE_MS = 900_000;
+/** From the fault's end, and three outages more. Rounds have deadlines of their own; beyond them all something hangs. */
+const PATIENCE_MS = 420_000;
 const NOTHING_LEFT_MS = 60_000;
 const POLL_MS = 250;
 
@@ -46,7 +46,7 @@ export async function run(arena: Arena, fault: Fault, outageMs: number): Promise
   if (fault.lasts) await delay(outageMs);
   await fault.heal?.(arena, rounds);
   if (fault.holds) await Promise.all(rounds.map((at) => letGo(arena, at)));
-  const after = await allOver(arena, before);
+  const after = await allOver(arena, before, PATIENCE_MS + 3 * outageMs);
   await fault.also?.(arena, rounds);
   return Promise.all(after.map((one) => judge(arena, fault, one, struckMs)));
 }
@@ -73,9 +73,9 @@ async function seen({ under }: Arena, at: RoundAt): Promise<Seen> {
   return { at, round, receipts: contributors(round) };
 }
 
-async function allOver({ under }: Arena, before: readonly Seen[]): Promise<Seen[]> {
+async function allOver({ under }: Arena, before: readonly Seen[], patienceMs: number): Promise<Seen[]> {
   let now = [...before];
-  for (const untilMs = Date.now() + PATIENCE_MS; Date.now() < untilMs; await delay(POLL_MS)) {
+  for (const untilMs = Date.now() + patienceMs; Date.now() < untilMs; await delay(POLL_MS)) {
     now = await Promise.all(now.map((one) => (one.overMs ? one : look(one))));
     if (now.every(({ overMs }) => overMs)) break;
   }

@@ -9,6 +9,16 @@ import { DatabaseSync } from "node:sqlite";
  * no database, or has no such values, and the caller looks again.
  */
 export function journalled(file: string, space: string): Map<string, unknown> {
+  const rows = rowsOf(file, space);
+  return new Map(rows.map(({ key, value }) => [String(key), JSON.parse(Buffer.from(value as Uint8Array).toString())]));
+}
+
+/** Also of a space whose values are no JSON. */
+export function journalledKeys(file: string, space: string): string[] {
+  return rowsOf(file, space).map(({ key }) => String(key));
+}
+
+function rowsOf(file: string, space: string): Array<Record<string, unknown>> {
   const folder = mkdtempSync(join(tmpdir(), "rondo-e2e-journal-"));
   try {
     const copy = join(folder, basename(file));
@@ -16,10 +26,7 @@ export function journalled(file: string, space: string): Map<string, unknown> {
     for (const suffix of ["-wal", ""]) if (existsSync(file + suffix)) copyFileSync(file + suffix, copy + suffix);
     const database = new DatabaseSync(copy);
     try {
-      const rows = database.prepare("SELECT key, value FROM entry WHERE space = ?").all(space);
-      return new Map(
-        rows.map(({ key, value }) => [String(key), JSON.parse(Buffer.from(value as Uint8Array).toString())]),
-      );
+      return database.prepare("SELECT key, value FROM entry WHERE space = ?").all(space);
     } finally {
       database.close();
     }

@@ -17,7 +17,7 @@ import type { KubeObject } from "../../../operator/kube/objects.ts";
 import { JOBS, PODS, SECRETS } from "../../../operator/kube/resources.ts";
 import { NAMESPACE } from "../../demo/install.ts";
 import type { Kubectl } from "../../demo/programs.ts";
-import { journalled } from "./journals.ts";
+import { journalled, journalledKeys } from "./journals.ts";
 
 /** What trainers/misbehaving.py understands. */
 export type Behaviour =
@@ -129,7 +129,7 @@ export class Site {
   sessionOf(federation: string, round: number): { state: SessionState; refused: boolean } | undefined {
     const ledger = join(this.folders.agent, "ledger.db");
     const isOf = (key: string) => key.includes(`/${federation}#${String(round).padStart(16, "0")}#`);
-    if ([...journalled(ledger, "session-secrets").keys()].some(isOf)) throw new Error("secrets of a session are kept");
+    if (journalledKeys(ledger, "session-secrets").some(isOf)) throw new Error("secrets of a session are kept");
     const [, row] = [...journalled(ledger, "sessions")].find(([key]) => isOf(key)) ?? [];
     const { state, refused } = (row ?? {}) as Partial<SessionRow>;
     return state && { state, refused: refused !== undefined };

@@ -23,7 +23,8 @@ export async function makeCandidate(
   record: RoundRecord,
 ): Promise<CandidateFile> {
   const { plan, parent, publish } = await workplace.plan(record);
-  const repository = () => repositoryOf(context.client, context.config.namespace, publish.oci);
+  const repository = (signal: AbortSignal) =>
+    repositoryOf(context.client, context.config.namespace, publish.oci, { signal });
   const { file: parentFile } = await context.adapters.ensure(parent, repository);
   const outFile = context.adapters.scratch(record.uid);
   const { digest, ...made } = plan.secure

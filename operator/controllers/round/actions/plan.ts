@@ -57,7 +57,8 @@ async function makeFirstPlan(
   }
   const parent = context.versions.active(record.federation);
   if (!parent) throw new Error("the federation has no active adapter");
-  const repository = () => repositoryOf(context.client, context.config.namespace, settings.publish.oci);
+  const repository = (signal: AbortSignal) =>
+    repositoryOf(context.client, context.config.namespace, settings.publish.oci, { signal });
   const file = await context.adapters.ensure(parent, repository);
   const tensors = await tableOf(file.file, settings.adapter.rank);
   const problem = shapeProblem(tensors, settings.adapter.targetModules);
