@@ -1,13 +1,21 @@
 /** One case: a federation with one round, in which one program dies after one effect and is started again; then the outcome is judged. */
 import { setTimeout as sleep } from "node:timers/promises";
-import { createFederation, deleteFederation, type FaultFederation, type ProgramName, until } from "./federation.ts";
+import {
+  createFederation,
+  deleteFederation,
+  type FaultFederation,
+  type ProgramName,
+  type SiteName,
+  until,
+} from "./federation.ts";
 import type { Moment } from "./names.ts";
-import { expectWholeOutcome, hasEnded, leftovers } from "./outcome.ts";
+import { expectOutcome, hasEnded, leftovers } from "./outcome.ts";
+import type { Scenario } from "./scenarios.ts";
 
-/** A round takes a second or two, and a death a few more; beyond this it hangs. */
-const MOST_MS = 40_000;
+/** A round takes a second or two, and a death a few more; on a machine that is busy with other things ten times that. */
+const MOST_MS = 60_000;
 /** "Gone within a minute"; with nobody dead it is a matter of milliseconds. */
-const MOST_CLEANING_MS = 20_000;
+const MOST_CLEANING_MS = 40_000;
 /** What a process does on its own clock (Lease, attendance) comes at the latest after this. */
 const PERIODIC_MS = 2_500;
 
@@ -16,34 +24,50 @@ export interface Death {
   at: Moment;
 }
 
+export interface CaseResult {
+  /** What each program did from the end of `scenario.during` on. */
+  effects(program: ProgramName): Moment[];
+  /** Whether the process died: an effect need not come in every run. */
+  wasKilled: boolean;
+  seconds: number;
+}
+
 let cases = 0;
 
-/**
- * @param death  none: nobody dies, which is how effects are listed
- * @returns whether the program died, and how long the case took
- */
-export async function runCase(
-  federation: FaultFederation,
-  death?: Death,
-): Promise<{ id: string; wasKilled: boolean; seconds: number }> {
+/** @param death  none: only those die who do in the scenario, which is how effects are listed */
+export async function runCase(federation: FaultFederation, scenario: Scenario, death?: Death): Promise<CaseResult> {
   const startMs = Date.now();
   const name = `f${++cases}`;
-  const programs = Object.entries(federation.programs) as Array<[ProgramName, FaultFederation["programs"]["operator"]]>;
-  for (const [program, running] of programs) {
-    const kill = death?.program === program ? { kill: death.at } : {};
-    running.give({ id: name, federation: name, ...kill });
-  }
-  const wasKilled = () => death !== undefined && federation.programs[death.program].wasKilledIn(name);
-  await createFederation(federation, name);
-  await until(`the round of ${name} has ended`, MOST_MS, () => hasEnded(federation, name));
-  await expectWholeOutcome(federation, name);
+  give(federation, name, { ...scenario.deaths, ...(death && { [death.program]: death.at }) });
+  for (const site of Object.keys(scenario.deaths) as SiteName[]) federation.programs[site].leaveDead();
+  const hasDied = (program: ProgramName) => federation.programs[program].wasKilledIn(name);
+  const wasKilled = () => death !== undefined && hasDied(death.program);
+  await createFederation(federation, name, scenario.sites);
+  const isOver = until(`the round of ${name} has ended`, MOST_MS, () => hasEnded(federation, name));
+  await Promise.race([scenario.during(federation, hasDied), isOver]);
+  const before = Object.fromEntries(
+    Object.entries(federation.programs).map(([program, running]) => [program, running.effectsOf(name).length]),
+  );
+  await isOver;
+  await expectOutcome(federation, name, scenario);
+  await scenario.after(federation);
   await expectNothingLeft(federation);
   await deleteFederation(federation, name);
-  if (death !== undefined && !wasKilled()) await Promise.race([sleep(PERIODIC_MS), died(wasKilled)]);
-  for (const [, running] of programs) await running.ready();
-  const surprises = programs.flatMap(([program, { surprises: of }]) => of.splice(0).map((why) => `${program}: ${why}`));
-  if (surprises.length > 0) throw new Error(`ended by itself: ${surprises.join("; ")}`);
-  return { id: name, wasKilled: wasKilled(), seconds: (Date.now() - startMs) / 1000 };
+  for (const endMs = Date.now() + PERIODIC_MS; death !== undefined && !wasKilled() && Date.now() < endMs; )
+    await sleep(30);
+  await expectAllUp(federation);
+  return {
+    effects: (program) => federation.programs[program].effectsOf(name).slice(before[program]),
+    wasKilled: wasKilled(),
+    seconds: (Date.now() - startMs) / 1000,
+  };
+}
+
+function give(federation: FaultFederation, name: string, deaths: Partial<Record<ProgramName, Moment>>): void {
+  for (const [program, running] of Object.entries(federation.programs)) {
+    const kill = deaths[program as ProgramName];
+    running.give({ id: name, federation: name, ...(kill && { kill }) });
+  }
 }
 
 async function expectNothingLeft(federation: FaultFederation): Promise<void> {
@@ -56,6 +80,12 @@ async function expectNothingLeft(federation: FaultFederation): Promise<void> {
   });
 }
 
-async function died(wasKilled: () => boolean): Promise<void> {
-  while (!wasKilled()) await sleep(30);
+/** And nobody has ended but by order. */
+async function expectAllUp({ programs }: FaultFederation): Promise<void> {
+  const surprises: string[] = [];
+  for (const [name, running] of Object.entries(programs)) {
+    await running.ready();
+    surprises.push(...running.surprises.splice(0).map((why) => `${name}: ${why}`));
+  }
+  if (surprises.length > 0) throw new Error(`ended by itself: ${surprises.join("; ")}`);
 }

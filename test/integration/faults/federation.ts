@@ -38,7 +38,7 @@ const MODULES = ["q_proj", "v_proj"];
 /** Every value of the adapter that federations here start from. */
 export const INITIAL_VALUE = 0.5;
 /** What each site adds to every value: whose are in the mean is seen in the sum. */
-export const STEPS = { "site-1": 0.25, "site-2": 0.5, "site-3": 1, "site-4": 2 };
+export const STEPS = { "site-1": 0.25, "site-2": 0.5, "site-3": 1, "site-4": 2, "site-5": 4 };
 export type SiteName = keyof typeof STEPS;
 export const SITES = Object.keys(STEPS) as SiteName[];
 export type ProgramName = "operator" | SiteName;
@@ -124,7 +124,7 @@ async function startSite({ api, folder, build, namespace: coordinator, undo }: C
   await makeService(client, namespace, "rondo-agent-tasks");
   const home = join(folder, name);
   mkdirSync(home, { recursive: true });
-  await client.create(PARTICIPANTS, { metadata: { name, namespace: coordinator, labels: { team: "test" } }, spec: {} });
+  await client.create(PARTICIPANTS, { metadata: { name, namespace: coordinator, labels: { site: name } }, spec: {} });
   const invitation = join(home, "invitation.json");
   const invited = await invite(client, { name, namespace: coordinator, ttlMs: 600_000, nowMs: Date.now() });
   writeFileSync(invitation, JSON.stringify(invited), { mode: 0o600 });
@@ -157,15 +157,32 @@ async function startSite({ api, folder, build, namespace: coordinator, undo }: C
   const trainers = new Trainers({ client, namespace, port: tasks!, serverName, step: STEPS[name] });
   undo.defer(() => trainers.stop());
   await trainers.start();
-  await until(`${name} is connected`, 30_000, async () => {
-    const participant = await client.get(PARTICIPANTS, { namespace: coordinator, name });
-    return (participant as { status?: { connected?: boolean } } | undefined)?.status?.connected === true;
-  });
+  await until(`${name} is connected`, 30_000, () => isConnected({ client, namespace: coordinator }, name));
   return { name, namespace, agent, trainers };
 }
 
-/** One secure round of all sites, which the federation makes itself. */
-export async function createFederation({ client, namespace, registry }: FaultFederation, name: string): Promise<void> {
+export async function isConnected(
+  { client, namespace }: Pick<FaultFederation, "client" | "namespace">,
+  name: SiteName,
+): Promise<boolean> {
+  const participant = await client.get(PARTICIPANTS, { namespace, name });
+  return (participant as { status?: { connected?: boolean } } | undefined)?.status?.connected === true;
+}
+
+export async function setSuspended(
+  { client, namespace }: FaultFederation,
+  name: SiteName,
+  suspended: boolean,
+): Promise<void> {
+  await client.patchMerge(PARTICIPANTS, { namespace, name }, { spec: { suspended } });
+}
+
+/** One secure round of these sites, which the federation makes itself. */
+export async function createFederation(
+  { client, namespace, registry }: FaultFederation,
+  name: string,
+  sites: readonly SiteName[],
+): Promise<void> {
   const spec: FederationSpecInput = {
     baseModel: BASE_MODEL,
     adapter: {
@@ -175,7 +192,7 @@ export async function createFederation({ client, namespace, registry }: FaultFed
       initialFrom: { reference: `${registry.host}/start/adapter:v3` },
     },
     training: { image: "trainer:test", steps: 1, resources: { gpus: 0 } },
-    participants: { selector: { matchLabels: { team: "test" } }, minimum: 3 },
+    participants: { selector: { matchExpressions: [{ key: "site", operator: "In", values: [...sites] }] }, minimum: 3 },
     deadlines: { accept: "2m", training: "2m", aggregation: "2m" },
     aggregation: { privacy: "secure", clipNorm: "100" },
     publish: { oci: { repository: `${registry.host}/faults/${name}`, plainHTTP: true } },

@@ -5,29 +5,26 @@
 import { appendFileSync, cpSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterAll, beforeAll, expect, test } from "vitest";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { type Death, runCase } from "./case.ts";
-import { type FaultFederation, type ProgramName, startFederation } from "./federation.ts";
+import { type FaultFederation, startFederation } from "./federation.ts";
 import type { Moment } from "./names.ts";
+import { oneAttempt, type Scenario, secondAttempt } from "./scenarios.ts";
 
 const ALL = process.env.RONDO_FAULTS === "all";
-/** Of one program, in `make test`. */
-const SPREAD = { operator: 12, "site-1": 8 };
 /** Effects that only some runs have (two writes of a status that another run made in one): this share may not be met. */
 const MOST_UNMET = 0.15;
+/** Tables, and the files of cases that failed. */
 const REPORT = join(import.meta.dirname, "../../../.rondo/test/faults");
+const PROGRAMS = ["operator", "site-1"] as const;
 
 let federation: FaultFederation;
 let folder: string;
-const effects = { operator: [] as Moment[], "site-1": [] as Moment[] };
 
 beforeAll(async () => {
   rmSync(REPORT, { recursive: true, force: true });
   mkdirSync(REPORT, { recursive: true });
   await begin();
-  await runCase(federation); // what only a first round has, such as pins, is not what the others are compared with
-  const { id } = await runCase(federation);
-  for (const program of ["operator", "site-1"] as const) effects[program] = federation.programs[program].effectsOf(id);
 }, 180_000);
 afterAll(() => end());
 
@@ -41,31 +38,54 @@ async function end(): Promise<void> {
   rmSync(folder, { recursive: true, force: true });
 }
 
-test.each([
-  { program: "operator", kinds: ["api", "file", "grpc", "journal", "push"] },
-  { program: "site-1", kinds: ["api", "file", "grpc", "journal"] },
-] as const)("the list of effects of $program has every kind", ({ program, kinds }) => {
-  const found = new Set(effects[program].map(({ effect }) => effect.slice(0, effect.indexOf(":"))));
-  expect([...found].sort()).toEqual(kinds);
-});
-
-test.each(["operator", "site-1"] as const)(
-  "%s may die after any of its effects: the round succeeds with all four, once, and leaves nothing",
-  async (program) => {
-    const chosen = ALL ? effects[program] : spread(effects[program], SPREAD[program]);
-    const results: Result[] = [];
-    for (const at of chosen) {
-      const result = await judged({ program, at });
-      results.push(result);
-      appendFileSync(join(REPORT, `${program}.txt`), `${line(result)}\n`);
-    }
-    const failed = results.filter(({ problem }) => problem !== undefined);
-    expect(failed.map(line)).toEqual([]);
-    const unmet = results.filter(({ outcome }) => outcome === "not met");
-    expect(unmet.length, unmet.map(line).join("\n")).toBeLessThanOrEqual(Math.ceil(results.length * MOST_UNMET));
+/** `most`: deaths of each program in `make test`. */
+describe.each([
+  {
+    scenario: oneAttempt,
+    most: { operator: 10, "site-1": 6 },
+    kinds: { operator: ["api", "file", "grpc", "journal", "push"], "site-1": ["api", "file", "grpc", "journal"] },
   },
-  ALL ? 3 * 3_600_000 : 300_000,
-);
+  {
+    scenario: secondAttempt,
+    most: { operator: 5, "site-1": 3 },
+    kinds: { operator: ["api", "file", "grpc", "journal", "push"], "site-1": ["api", "file", "grpc", "journal"] },
+  },
+])("$scenario.says", ({ scenario, most, kinds }) => {
+  const effects: Record<(typeof PROGRAMS)[number], Moment[]> = { operator: [], "site-1": [] };
+
+  beforeAll(async () => {
+    const { effects: of } = await runCase(federation, scenario);
+    for (const program of PROGRAMS) {
+      effects[program] = of(program);
+      writeFileSync(
+        join(REPORT, `effects of ${program} in ${scenario.says}.txt`),
+        effects[program].map(said).join("\n"),
+      );
+    }
+  }, 120_000);
+
+  test.each(PROGRAMS)("%s has effects of every kind", (program) => {
+    const found = new Set(effects[program].map(({ effect }) => effect.slice(0, effect.indexOf(":"))));
+    expect([...found].sort()).toEqual(kinds[program]);
+  });
+
+  test.each(PROGRAMS)(
+    "%s may die after any of its effects: the outcome is the same, and nothing is left",
+    async (program) => {
+      const chosen = ALL ? effects[program] : spread(effects[program], most[program]);
+      const results: Result[] = [];
+      for (const at of chosen) {
+        const result = await judged(scenario, { program, at });
+        results.push(result);
+        appendFileSync(join(REPORT, `${program} in ${scenario.says}.txt`), `${line(result)}\n`);
+      }
+      expect(results.filter(({ outcome }) => outcome === "different").map(line)).toEqual([]);
+      const unmet = results.filter(({ outcome }) => outcome === "not met");
+      expect(unmet.length, unmet.map(line).join("\n")).toBeLessThanOrEqual(Math.ceil(results.length * MOST_UNMET));
+    },
+    ALL ? 3 * 3_600_000 : 300_000,
+  );
+});
 
 interface Result extends Death {
   outcome: "same" | "not met" | "different";
@@ -74,29 +94,36 @@ interface Result extends Death {
 }
 
 /** A case that fails may have broken the federation for the next: that one gets a new one, and the broken one's files are kept. */
-async function judged(death: Death): Promise<Result> {
+async function judged(scenario: Scenario, death: Death): Promise<Result> {
   const startMs = Date.now();
   try {
-    const { wasKilled, seconds } = await runCase(federation, death);
+    const { wasKilled, seconds } = await runCase(federation, scenario, death);
     return { ...death, outcome: wasKilled ? "same" : "not met", seconds };
   } catch (error) {
     const problem = error instanceof Error ? error.message : String(error);
     const result: Result = { ...death, outcome: "different", seconds: (Date.now() - startMs) / 1000, problem };
-    keepFiles(death.program, result);
+    keepFiles(result);
     await end();
     await begin();
     return result;
   }
 }
 
-function keepFiles(program: ProgramName, result: Result): void {
-  const kept = join(REPORT, `${program}-${Date.now()}`);
-  cpSync(folder, kept, { recursive: true, filter: (path) => !/dist|kubeconfig|\.sock$|\.db|sqlite/.test(path) });
+function keepFiles(result: Result): void {
+  const kept = join(REPORT, `${result.program}-${Date.now()}`);
+  cpSync(folder, kept, {
+    recursive: true,
+    filter: (path) => !/dist|kubeconfig|invitation|\.sock$|\.db|sqlite|data\//.test(path),
+  });
   writeFileSync(join(kept, "case.txt"), line(result));
 }
 
+function said({ effect, nth }: Moment): string {
+  return `${effect} #${nth}`;
+}
+
 function line({ program, at, outcome, seconds, problem = "" }: Result): string {
-  return `${outcome.padEnd(9)} ${seconds.toFixed(1).padStart(5)} s  ${program} after ${at.effect} #${at.nth}  ${problem}`;
+  return `${outcome.padEnd(9)} ${seconds.toFixed(1).padStart(5)} s  ${program} after ${said(at)}  ${problem}`.trimEnd();
 }
 
 /** Evenly over the round's time, the first and the last among them. */

@@ -11,6 +11,7 @@ import { ADAPTER_VERSIONS, JOBS, PODS, SECRETS } from "../../../operator/kube/re
 import { pullAdapter } from "../../../operator/publish/pull-adapter.ts";
 import { openSafetensors } from "../../../operator/publish/safetensors.ts";
 import { type FaultFederation, INITIAL_VALUE, repositoryOf, roundOf, SITES, STEPS } from "./federation.ts";
+import type { Scenario } from "./scenarios.ts";
 
 /** Spaces of the operator's journal that only an open round may have rows in. */
 const OF_OPEN_ROUNDS = ["secagg", "plans", "round-keys", "round-numbers", "transport/uploads"];
@@ -20,25 +21,31 @@ export async function hasEnded(federation: FaultFederation, name: string): Promi
   return ENDED.includes((await roundOf(federation, name))?.status?.phase ?? "");
 }
 
-/** The round of `name` has succeeded as if nobody had died: number 1, all four in the mean, one version of it. */
-export async function expectWholeOutcome(federation: FaultFederation, name: string): Promise<void> {
+/** The round of `name` has succeeded as if nobody had died: number 1, its contributors in the mean and nobody else, one version of it. */
+export async function expectOutcome(
+  federation: FaultFederation,
+  name: string,
+  { contributors, attempt, sites }: Scenario,
+): Promise<void> {
   const { client, namespace } = federation;
   const { status } = (await roundOf(federation, name))!;
-  const { phase, number, contributions, adapter } = status;
-  expect({ phase, number, contributions, adapter }, whyEnded(status)).toEqual({
+  const { phase, number, adapter } = status;
+  const given = status.participants?.filter(({ state }) => state === "Contributed").map((p) => p.name);
+  expect({ phase, number, attempt: status.attempt, given, adapter }, whyEnded(status)).toEqual({
     phase: "Succeeded",
     number: 1,
-    contributions: "4/4",
+    attempt,
+    given: contributors,
     adapter: { version: 1, name: `${name}-v1` },
   });
   const { items } = await client.list(ADAPTER_VERSIONS, { namespace });
   const versions = (items as unknown as AdapterVersion[]).filter(({ spec }) => spec.federation === name);
   expect(versions.map(({ spec }) => spec.version).sort()).toEqual([0, 1]);
   const made = versions.find(({ spec }) => spec.version === 1)!;
-  const mean = SITES.reduce((sum, site) => sum + STEPS[site], 0) / SITES.length;
+  const mean = contributors.reduce((sum, site) => sum + STEPS[site], 0) / contributors.length;
   for (const value of await valuesOf(federation, name, made.spec.digest))
     expect(value).toBeCloseTo(INITIAL_VALUE + mean, 5);
-  for (const site of SITES) {
+  for (const site of sites) {
     const { begun } = federation.trainers[site];
     for (const [job, times] of begun) expect(times, `trainings of ${job}`).toBe(1);
     begun.clear();

@@ -23,6 +23,7 @@ export class Program {
   readonly #parts: ProgramParts;
   #child: ChildProcess | undefined;
   #stopped = false;
+  #restarts = true;
   /** Ends that nobody ordered: "exit 1", … */
   readonly surprises: string[] = [];
 
@@ -53,6 +54,17 @@ export class Program {
     const gone = once(this.#child, "exit");
     this.#child.kill("SIGKILL");
     await gone;
+  }
+
+  /** From now on a death is for good, until revive(). */
+  leaveDead(): void {
+    this.#restarts = false;
+  }
+
+  async revive(): Promise<void> {
+    this.#restarts = true;
+    if (this.#child?.exitCode !== null || this.#child.signalCode !== null) this.#spawn();
+    await this.ready();
   }
 
   give(order: Order): void {
@@ -93,7 +105,7 @@ export class Program {
     this.#child.once("exit", (code, signal) => {
       if (this.#stopped) return;
       if (signal !== "SIGKILL") this.surprises.push(signal ?? `exit ${code}: ${this.lastLines()}`);
-      this.#spawn();
+      if (this.#restarts) this.#spawn();
     });
   }
 

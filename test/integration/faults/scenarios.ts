@@ -1,0 +1,50 @@
+/** The rounds in which programs die: what goes on in them without a death, and in what each of them has to end. */
+import { setTimeout as sleep } from "node:timers/promises";
+import { type FaultFederation, isConnected, type SiteName, setSuspended, until } from "./federation.ts";
+import type { Moment } from "./names.ts";
+
+export interface Scenario {
+  says: string;
+  /** Whom the federation invites. */
+  sites: readonly SiteName[];
+  /** Who is in the mean, and nobody else; ascending. */
+  contributors: readonly SiteName[];
+  /** In which the round succeeds. */
+  attempt: number;
+  /** Deaths that belong to it and are for good until `after`. */
+  deaths: Partial<Record<SiteName, Moment>>;
+  /** While the round runs; programs die after effects that come when this has ended. */
+  during(federation: FaultFederation, hasDied: (site: SiteName) => boolean): Promise<void>;
+  /** When it has ended. */
+  after(federation: FaultFederation): Promise<void>;
+}
+
+export const oneAttempt: Scenario = {
+  says: "a round of four",
+  sites: ["site-1", "site-2", "site-3", "site-4"],
+  contributors: ["site-1", "site-2", "site-3", "site-4"],
+  attempt: 1,
+  deaths: {},
+  async during() {},
+  async after() {},
+};
+
+const LOST = ["site-4", "site-5"] as const;
+
+/** Of five four must stay; two share keys, die, and are suspended while the others mask. Three are enough for another attempt. */
+export const secondAttempt: Scenario = {
+  says: "a round of five whose first attempt fails while inputs are masked",
+  sites: ["site-1", "site-2", "site-3", "site-4", "site-5"],
+  contributors: ["site-1", "site-2", "site-3"],
+  attempt: 2,
+  deaths: Object.fromEntries(LOST.map((site) => [site, { effect: "grpc: send share", nth: 1 }])),
+  async during(federation, hasDied) {
+    while (!LOST.every(hasDied)) await sleep(20);
+    for (const site of LOST) await setSuspended(federation, site, true);
+  },
+  async after(federation) {
+    for (const site of LOST) await setSuspended(federation, site, false);
+    await Promise.all(LOST.map((site) => federation.programs[site].revive()));
+    for (const site of LOST) await until(`${site} is connected`, 20_000, () => isConnected(federation, site));
+  },
+};
