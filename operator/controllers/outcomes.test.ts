@@ -35,6 +35,7 @@ function ended(uid: string, over: Partial<RoundRecord> = {}): RoundRecord {
   return {
     ...newRecord(identityOf(applied(uid)), 1),
     number: 7,
+    federationUid: "uid-of-clinic-notes",
     phase: "Succeeded",
     phaseTimes: [
       { phase: "Pending", atMs: 1 },
@@ -98,6 +99,20 @@ test("what went with its Federation does not come back", async () => {
   expect(await journal.entries("outcomes")).toEqual([]);
   living = undefined;
   expect(await outcomes.keep(ended("third"))).toEqual([]);
+});
+
+test("a round of the Federation before leaves nothing to the one that has its name now", async () => {
+  living = federation({ metadata: { uid: "created anew" } });
+  expect(await outcomes.keep(ended("first"))).toEqual([]);
+});
+
+test("a round belongs to the Federation that gave it its number", () => {
+  const pending = newRecord(identityOf(applied("first")), 1);
+  expect(outcomes.attribute(pending)).toBe(pending);
+  const numbered = outcomes.attribute({ ...pending, number: 7 });
+  expect(numbered.federationUid).toBe("uid-of-clinic-notes");
+  living = federation({ metadata: { uid: "created anew" } });
+  expect(outcomes.attribute(numbered)).toBe(numbered);
 });
 
 test("forgetting a federation leaves its namesakes alone", async () => {

@@ -15,8 +15,6 @@ const SPACE = "outcomes";
 
 const storedSchema = z.strictObject({
   schema: z.literal(1),
-  /** uid of the Federation: one that is created anew under its name has run nothing. */
-  federation: z.string(),
   record: z.unknown(),
 });
 
@@ -29,14 +27,22 @@ export class Outcomes {
     this.#objects = objects;
   }
 
+  /** The record with the Federation that has just given it its number: whose outcome it will be. */
+  attribute(record: RoundRecord): RoundRecord {
+    if (record.number === undefined || record.federationUid !== undefined) return record;
+    const uid = this.#uidOf(record.federation);
+    return uid === undefined ? record : { ...record, federationUid: uid };
+  }
+
   /** @param record  terminal. @returns what belongs into the commit that forgets it */
   async keep(record: RoundRecord): Promise<Write[]> {
-    const uid = this.#uidOf(record.federation);
-    if (uid === undefined || record.number === undefined || record.specHash === undefined) return [];
+    const { federationUid: uid, number, specHash: hash } = record;
+    if (number === undefined || hash === undefined || uid === undefined) return [];
+    if (uid !== this.#uidOf(record.federation)) return [];
     const kept = await this.#read(record.federation, record.name);
     // Recalled once already: what it says now has our sentence before its own.
-    if (kept?.federation === uid && kept.record.number === record.number) return [];
-    const stored = { schema: 1, federation: uid, record: JSON.parse(text(encodeRecord(withoutBulk(record)))) };
+    if (kept?.federationUid === uid && kept.number === number) return [];
+    const stored = { schema: 1, record: JSON.parse(text(encodeRecord(withoutBulk(record)))) };
     const key = keyOf(record.federation, record.name);
     return [{ put: { space: SPACE, key, value: Buffer.from(JSON.stringify(stored)) } }];
   }
@@ -44,9 +50,9 @@ export class Outcomes {
   /** The terminal record of the round that ran under this name with this spec; undefined where this one is to run. */
   async recall(round: FederationRound): Promise<RoundRecord | undefined> {
     const identity = identityOf(round);
-    const kept = await this.#read(identity.federation, identity.name);
-    if (!kept || kept.federation !== this.#uidOf(identity.federation)) return undefined;
-    const { record } = kept;
+    const record = await this.#read(identity.federation, identity.name);
+    if (record?.federationUid === undefined || record.federationUid !== this.#uidOf(identity.federation))
+      return undefined;
     if (record.specHash !== identity.specHash || !isTerminal(record)) return undefined;
     const { reason, message } = record.outcome!;
     const again = `this name has run already, as round ${record.number}, and does not run twice; another name runs it again. It ended so: ${message}`;
@@ -59,11 +65,11 @@ export class Outcomes {
     if (entries.length > 0) await this.#journal.commit(entries.map(({ key }) => ({ remove: { space: SPACE, key } })));
   }
 
-  async #read(federation: string, name: string) {
+  async #read(federation: string, name: string): Promise<RoundRecord | undefined> {
     const bytes = await this.#journal.get(SPACE, keyOf(federation, name));
     if (!bytes) return undefined;
     const stored = storedSchema.parse(JSON.parse(text(bytes)));
-    return { federation: stored.federation, record: decodeRecord(Buffer.from(JSON.stringify(stored.record))) };
+    return decodeRecord(Buffer.from(JSON.stringify(stored.record)));
   }
 
   #uidOf(federation: string): string | undefined {

@@ -92,6 +92,12 @@ test("the last known loss stays when a round has none to show", async () => {
   expect(tally.of(NOTES)).toMatchObject({ succeeded: 2, lastTrainLoss: 1.5 });
 });
 
+test("a round of the Federation that had the name before is not counted for the one that has it now", async () => {
+  const tally = await open();
+  expect(tally.writes(running, ended("Failed", { federationUid: "of the one before" }))).toEqual([]);
+  expect(tally.of(NOTES)).toMatchObject({ failed: 0, failuresInRow: 0 });
+});
+
 test("a round whose Federation is gone is counted nowhere", async () => {
   const tally = await open();
   living = undefined;

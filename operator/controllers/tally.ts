@@ -85,7 +85,8 @@ export class Tally {
   writes(before: RoundRecord, after: RoundRecord): Write[] {
     if (isTerminal(before) || !isTerminal(after)) return [];
     const federation = there(this.#objects.federation(after.federation));
-    if (!federation) return [];
+    const { federationUid = federation?.metadata.uid } = after;
+    if (!federation || federationUid !== federation.metadata.uid) return [];
     const row = counted(this.of(federation), after, federation);
     this.#rows.set(after.federation, row);
     return [put(TALLY, after.federation, row)];

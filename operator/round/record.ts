@@ -139,6 +139,8 @@ export const recordSchema = z.strictObject({
   federation: z.string(),
   /** Of the object's spec without cancel: the same manifest applied again under this name is this round, and does not run twice. */
   specHash: z.string().optional(),
+  /** Of the Federation that gave the number: one that is created anew under its name has run nothing. */
+  federationUid: z.string().optional(),
   /** Rising per federation, never reused; given when the plan is made. */
   number: z.int().min(1).optional(),
   /** From 1; a later one has the same number, parent and split, and fewer members. */

@@ -94,7 +94,7 @@ export class RoundReconciler {
       uid,
       (current) => {
         decision = decide(current, observe(this.#context, this.#workplace, current));
-        return decision.record;
+        return this.#context.outcomes.attribute(decision.record);
       },
       (before, after) => {
         measureSteps(this.#context, before, after);
@@ -102,7 +102,7 @@ export class RoundReconciler {
       },
     );
     await act(this.#context, this.#workplace, record, decision!.actions);
-    return decision!;
+    return { ...decision!, record };
   }
 
   /** Whoever is named now is left out from this very commit on: the next round may be planned the moment after. */
