@@ -5,7 +5,7 @@
 import type { SitePolicy } from "../../../operator/agent/config.ts";
 import { askAgent } from "../../../operator/agent/local.ts";
 import type { RoundResult } from "../../../operator/agent/results.ts";
-import { makeSecurePlan } from "../../../operator/agent/testing/secure-plan.ts";
+import { makeSecurePlan, secureOf } from "../../../operator/agent/testing/secure-plan.ts";
 import { EVENTS } from "../../../operator/kube/resources.ts";
 import type { Plan } from "../../../operator/round/plan.ts";
 import { signPlan } from "../../../operator/transport/plan.ts";
@@ -67,8 +67,21 @@ export class Consortium {
   send(plan: Plan): SecureCoordinator {
     const { signed, planHash } = signPlan(plan, this.operator.planKey.privateKey);
     const coordinator = new SecureCoordinator(this.operator, plan, planHash);
-    for (const { participant } of this.sites) this.operator.server.session(participant)!.sendPlan(signed);
+    for (const { participant } of plan.roster) this.operator.server.session(participant)?.sendPlan(signed);
     return coordinator;
+  }
+
+  /** To one that was away, as the operator does at each connection. */
+  resend(plan: Plan, participant: string): void {
+    const { signed } = signPlan(plan, this.operator.planKey.privateKey);
+    this.operator.server.session(participant)!.sendPlan(signed);
+  }
+
+  /** The plan of the next attempt, which goes on without these. */
+  later(plan: Plan, without: readonly string[], change: Partial<Plan> = {}): Plan {
+    const roster = plan.roster.filter(({ participant }) => !without.includes(participant));
+    const cohorts = plan.secure!.cohorts.map(({ members }) => members.filter((name) => !without.includes(name)));
+    return { ...plan, attempt: plan.attempt + 1, roster, secure: secureOf(cohorts), ...change };
   }
 
   /** Every site trains; site number i's values are all 1 + deltas[i]. */
@@ -86,7 +99,7 @@ export class Consortium {
 
   async result(participant: string, plan: Plan): Promise<RoundResult | undefined> {
     const all = await askAgent<RoundResult[]>(this.site(participant).agent.adminSocket, "GET", "/v1/results");
-    return all.find(({ name }) => name === plan.roundName);
+    return all.find(({ name, attempt }) => name === plan.roundName && attempt === plan.attempt);
   }
 
   /** Waits until this site's part of the round is in this state. */

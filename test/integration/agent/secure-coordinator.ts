@@ -104,11 +104,20 @@ export class SecureCoordinator {
 
   #received(participant: string, report: AgentReport): void {
     const message = messageOf(report);
+    if (message || report.kind === "accept" || report.kind === "refuse")
+      this.#requireAttempt(report.body.work?.attempt);
     if (!message) return;
     this.#take(() => receive(this.terms, this.state, this.index(participant), message));
   }
 
+  /** As the operator answers what is said of an attempt that is over. */
+  #requireAttempt(attempt: number | undefined): void {
+    if (attempt !== undefined && attempt < this.plan.attempt)
+      throw new TransportFault("AttemptEnded", "another attempt of the round runs");
+  }
+
   #uploaded(participant: string, manifest: Manifest, file: string): void {
+    this.#requireAttempt(manifest.work?.attempt);
     this.#files.set(participant, file);
     this.#take(() =>
       receiveInput(this.terms, this.state, {
