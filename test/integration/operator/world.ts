@@ -7,7 +7,7 @@ import { once } from "node:events";
 import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { expect } from "vitest";
 import type { FederationSpecInput } from "../../../operator/api/federation.ts";
@@ -25,6 +25,7 @@ import { pushAdapter } from "../../../operator/publish/push-adapter.ts";
 import { openSafetensors, writeSafetensors } from "../../../operator/publish/safetensors.ts";
 import { createLogger } from "../../../operator/telemetry/logger.ts";
 import { kubeconfigOfChart } from "../charts/role-of-chart.ts";
+import { type Cable, layCable } from "../kube/cable.ts";
 import { type Registry, startRegistry } from "../registry.ts";
 import { sharedApiServer } from "../shared-api-server.ts";
 import { type Behaviour, Player } from "./player.ts";
@@ -46,6 +47,19 @@ export const BASE_MODEL = { name: "test/llama", revision: "main", digest: `sha25
 export const INITIAL_VALUE = 0.5;
 const PROGRAM = join(import.meta.dirname, "../../../operator/main.ts");
 
+export interface MakeOptions {
+  width?: number;
+  dataDir?: string;
+  cable?: boolean;
+}
+
+export interface Rival {
+  dataDir: string;
+  /** Rejects when it ends before. */
+  ready: Promise<void>;
+  stop(): Promise<void>;
+}
+
 export class TestWorld {
   readonly client: KubeClient;
   /** With the rights that the chart gives the operator, and no more. */
@@ -57,7 +71,12 @@ export class TestWorld {
   taskPort = 0;
   metricsUrl = "";
   #stopOperator: (() => Promise<unknown>) | undefined;
+  /** How often keepOperator() has seen it end. */
+  restarts = 0;
   #configFile = "";
+  #dataDir = "";
+  #cable: Cable | undefined;
+  #cableKubeconfig: string | undefined;
   #child: ChildProcess | undefined;
 
   private constructor(parts: Pick<TestWorld, "client" | "kubeconfig" | "namespace" | "registry" | "folder">) {
@@ -68,8 +87,12 @@ export class TestWorld {
     this.folder = parts.folder;
   }
 
-  /** @param width  of the two modules: 2^20 makes an adapter of 64 MiB */
-  static async make({ width = 64 } = {}): Promise<TestWorld> {
+  /**
+   * @param width    of the two modules: 2^20 makes an adapter of 64 MiB
+   * @param dataDir  the operator's volume; by itself in the test's folder
+   * @param cable    between operator and API server
+   */
+  static async make({ width = 64, dataDir, cable = false }: MakeOptions = {}): Promise<TestWorld> {
     const [{ client, kubeconfig, createNamespace }, registry, folder] = await Promise.all([
       sharedApiServer(),
       startRegistry(),
@@ -83,7 +106,9 @@ export class TestWorld {
       registry,
       folder,
     });
-    await world.#writeConfig();
+    world.#dataDir = dataDir ?? join(folder, "operator");
+    if (cable) await world.#layCable();
+    world.#configFile = await world.#writeConfig(world.#dataDir);
     await world.#pushStart(width);
     return world;
   }
@@ -91,6 +116,7 @@ export class TestWorld {
   async stop(): Promise<void> {
     await Promise.all(this.players.map((player) => player.stop()));
     await this.stopOperator();
+    await this.#cable?.close();
     await this.registry[Symbol.asyncDispose]();
     await rm(this.folder, { recursive: true, force: true });
   }
@@ -102,7 +128,7 @@ export class TestWorld {
     const operator = await startOperator({
       config,
       version: "0.0.0-test",
-      credentials: fromKubeconfig(this.kubeconfig),
+      credentials: fromKubeconfig(this.#operatorKubeconfig),
       log,
       onFatal: (why) => {
         throw new Error(why);
@@ -114,23 +140,66 @@ export class TestWorld {
 
   /** As a program, which a test can kill. */
   async spawnOperator(): Promise<void> {
-    const argv = [PROGRAM, "operator", "--config", this.#configFile, "--kubeconfig", this.kubeconfig];
-    const child = spawn(process.execPath, argv, { stdio: ["ignore", "pipe", "inherit"] });
+    const { child, ready } = this.#spawn(this.#configFile);
     this.#child = child;
-    this.#stopOperator = async () => {
-      if (child.exitCode === null && child.signalCode === null) {
-        const exited = once(child, "exit");
-        child.kill("SIGTERM");
-        await exited;
-      }
+    this.#stopOperator = () => ended(child);
+    await ready;
+  }
+
+  /** As a program that a kubelet starts again whenever it ends. */
+  async keepOperator(): Promise<void> {
+    let isWanted = true;
+    const run = () => {
+      const { child, ready } = this.#spawn(this.#configFile);
+      this.#child = child;
+      child.once("exit", () => {
+        this.restarts++;
+        if (isWanted) setTimeout(() => isWanted && run().catch(() => {}), 1000);
+      });
+      return ready;
     };
+    this.#stopOperator = async () => {
+      isWanted = false;
+      await ended(this.#child!);
+    };
+    await run();
+  }
+
+  /** A second operator of the same namespace with a volume of its own. */
+  async spawnRival(): Promise<Rival> {
+    const dataDir = join(this.folder, "rival");
+    const { child, ready } = this.#spawn(await this.#writeConfig(dataDir));
+    ready.catch(() => {});
+    return { dataDir, ready, stop: () => ended(child) };
+  }
+
+  #spawn(configFile: string): { child: ChildProcess; ready: Promise<void> } {
+    const argv = [PROGRAM, "operator", "--config", configFile, "--kubeconfig", this.#operatorKubeconfig];
+    const child = spawn(process.execPath, argv, { stdio: ["ignore", "pipe", "inherit"] });
     const ready = Promise.withResolvers<void>();
     child.stdout.on("data", (chunk: Buffer) => {
       if (process.env.RONDO_TEST_LOG) process.stderr.write(chunk);
       if (chunk.includes("operator is ready")) ready.resolve();
     });
     child.once("exit", (code) => ready.reject(new Error(`the operator ended with ${code}`)));
-    await ready.promise;
+    return { child, ready: ready.promise };
+  }
+
+  /** Between operator and API server; only where make() was asked for one. */
+  get cable(): Cable {
+    return this.#cable!;
+  }
+
+  get #operatorKubeconfig(): string {
+    return this.#cableKubeconfig ?? this.kubeconfig;
+  }
+
+  async #layCable(): Promise<void> {
+    const text = await readFile(this.kubeconfig, "utf8");
+    const server = /server: (\S+)/.exec(text)![1]!;
+    this.#cable = await layCable(server);
+    this.#cableKubeconfig = join(this.folder, "cable.kubeconfig");
+    await writeFile(this.#cableKubeconfig, text.replace(server, this.#cable.url), { mode: 0o600 });
   }
 
   /** As a machine that loses power. */
@@ -238,13 +307,13 @@ export class TestWorld {
       .join("\n");
   }
 
-  async #writeConfig(): Promise<void> {
+  async #writeConfig(dataDir: string): Promise<string> {
     const [agents, enrolment, tasks] = await Promise.all([freePort(), freePort(), freePort()]);
     this.taskPort = tasks;
-    this.#configFile = join(this.folder, "operator.yaml");
+    const configFile = join(this.folder, `${basename(dataDir)}.yaml`);
     const config = {
       namespace: this.namespace,
-      dataDir: join(this.folder, "operator"),
+      dataDir,
       trustDomain: "rondo.test",
       agents: { address: `127.0.0.1:${agents}`, endpoint: `127.0.0.1:${agents}` },
       enrolment: { address: `127.0.0.1:${enrolment}`, endpoint: `127.0.0.1:${enrolment}` },
@@ -252,7 +321,8 @@ export class TestWorld {
       metrics: { address: "127.0.0.1:0" },
       log: { level: process.env.RONDO_TEST_LOG ?? "info" },
     };
-    await writeFile(this.#configFile, JSON.stringify(config));
+    await writeFile(configFile, JSON.stringify(config));
+    return configFile;
   }
 
   /** The adapter that federations here start from (adapter.initialFrom): no kubelet is there to run an initialise Job. */
@@ -288,6 +358,13 @@ export function federationSpec(registry: string, over: Partial<FederationSpecInp
     publish: { oci: { repository: `${registry}/adapters/test`, plainHTTP: true } },
     ...over,
   };
+}
+
+async function ended(child: ChildProcess): Promise<void> {
+  if (child.exitCode !== null || child.signalCode !== null) return;
+  const exited = once(child, "exit");
+  child.kill("SIGTERM");
+  await exited;
 }
 
 async function freePort(): Promise<number> {
