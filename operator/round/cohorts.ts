@@ -5,7 +5,7 @@
  * Does not: see a message. Whether an answer is right, secagg/coordinator has said before.
  */
 import { changed, isOut, replace, sentence } from "./participants.ts";
-import type { Cohort, CohortStep, RoundParticipant, RoundRecord } from "./record.ts";
+import { type Cohort, type CohortStep, isTerminal, type RoundParticipant, type RoundRecord } from "./record.ts";
 
 /** What a member answers by a message of its own; a masked vector is an upload (reports.ts). */
 export type AnswerStep = "advertise" | "share" | "consistency" | "unmask";
@@ -75,7 +75,7 @@ export function stepEndMs({ deadlines }: RoundRecord, step: CohortStep): number 
 
 /** Whether this participant's answer to this step is waited for now. */
 export function expects(record: RoundRecord, participant: string, step: CohortStep): boolean {
-  const found = cohortOf(record, participant);
+  const found = isTerminal(record) ? undefined : cohortOf(record, participant);
   return found?.cohort.step === step && awaited(record, found.cohort).includes(participant);
 }
 

@@ -60,6 +60,8 @@ function answered(
 ): RoundRecord {
   const { draw } = record;
   const member = draw?.members.find(({ name }) => name === participant);
+  // A round that was given up while it drew keeps what it had.
+  if (record.phase !== "Planning") return record;
   if (!draw || draw.stage !== at.stage || draw.number !== at.number || !member || hasAnswered(draw, member))
     return record;
   const members = draw.members.map((one) => (one === member ? { ...one, ...change } : one));
