@@ -124,7 +124,7 @@ function dealers(record: RoundRecord, cohort: Cohort, { nowMs }: World): RoundPa
   return believed.map((name) => {
     const by = accusers(name).map((one) => one.by);
     const message = sentence(`${by.join(" and ")} could not open the shares that it dealt to them`);
-    return changed(participantOf(record, name), { state: "Excluded", reason: "BadShare", message }, nowMs);
+    return changed(participantOf(record, name), { state: "Excluded", reason: "SharesUnreadable", message }, nowMs);
   });
 }
 
