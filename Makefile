@@ -13,6 +13,7 @@ PARTICIPANTS ?= 4
 STEPS ?=
 MODEL ?= smollm2
 NAME ?= round
+OUTAGE ?= 120
 
 .PHONY: help setup demo demo-down check test test-unit test-trainer test-integration test-e2e bench peer-faults build generate images clusters-up clusters-status clusters-down clean
 
@@ -56,6 +57,11 @@ test-integration: ## tests against a real API server, registry and sockets
 test-e2e: ## tests on real clusters with real trainer pods (needs root)
 	@scripts/setup all
 	@$(VITEST) e2e
+
+chaos: ## every named fault on real clusters, outages of OUTAGE=120 s, and a kill after every effect; writes the table in docs/reliability.md (needs root; over an hour)
+	@scripts/setup all
+	@RONDO_CHAOS=all RONDO_CHAOS_OUTAGE=$(OUTAGE) RONDO_CHAOS_TABLE=docs/reliability.md $(VITEST) e2e test/e2e/chaos
+	@RONDO_FAULTS=all $(VITEST) integration test/integration/faults
 
 bench: ## run a benchmark: make bench NAME=round
 	@scripts/setup clusters

@@ -13,13 +13,16 @@ import { NAMESPACE } from "../../demo/install.ts";
 import { REGISTRY_PORT } from "../../demo/registry.ts";
 import { isReady, speedUpAll } from "../failures/crashes.ts";
 import { clearDisk } from "../failures/disks.ts";
-import { FederationUnderTest, GPUS } from "../failures/federation.ts";
-import { type FederationObject, federation, haveVersions, LARGE, trusted } from "../failures/federations.ts";
+import { FederationUnderTest, GPUS, EVERYBODY as LABEL } from "../failures/federation.ts";
+import { type FederationObject, federation, haveVersions, inviting, LARGE, trusted } from "../failures/federations.ts";
 import { eventually } from "../failures/rounds.ts";
+import type { Site } from "../failures/site.ts";
 import { RegistryGate } from "./registry-gate.ts";
 
 const GATE_PORT = 30_600;
 
+/** Where the guest takes part. */
+export const EVERYBODY = "everybody";
 /** Where one contribution is enough, and where the test says what a trainer does. */
 export const TRUSTED = "trusted-chaos";
 
@@ -37,6 +40,7 @@ export class Arena {
   /** @param outageMs  that rounds have to outlast */
   static async open(outageMs: number): Promise<Arena> {
     const under = await FederationUnderTest.open();
+    await under.openGuest();
     const registry = { host: nodeAddress("coordinator"), port: REGISTRY_PORT };
     const gate = new RegistryGate({ host: clusterSet().gateway, port: GATE_PORT }, registry);
     await gate.open();
@@ -58,26 +62,27 @@ export class Arena {
 
   async mend(): Promise<void> {
     const { under, gate, clusters } = this;
+    const everybody = this.members(EVERYBODY);
     await gate.allFair();
-    for (const folder of [`${under.state}/operator`, ...under.sites.map(({ folders }) => folders.agent)])
+    for (const folder of [`${under.state}/operator`, ...everybody.map(({ folders }) => folders.agent)])
       clearDisk(folder);
     await Promise.all(
       clusters.flatMap((name) => [restoreLink(name), rejoin(name), stopLosing(name), speedUpAll(name)]),
     );
     await up([...clusters]);
-    for (const site of under.sites) site.behaveWell();
+    for (const site of everybody) site.behaveWell();
     await Promise.all(under.sites.map(({ name }) => advertiseGpus(name, GPUS)));
     await under.coordinator.run(["-n", NAMESPACE, "scale", "statefulset/rondo-operator", "--replicas=1"]);
     await isReady(under.kube, "operator");
     await Promise.all(
-      under.sites.map(async ({ kubectl, kube }) => {
-        await kubectl.run(["-n", NAMESPACE, "scale", "deployment/rondo-agent", "--replicas=1"]);
-        await isReady(kube, "agent");
+      everybody.map(async ({ kubectl, kube, namespace }) => {
+        await kubectl.run(["-n", namespace, "scale", "deployment/rondo-agent", "--replicas=1"]);
+        await isReady(kube, "agent", namespace);
       }),
     );
     await this.#removeRounds();
     await eventually(async () => {
-      for (const { name } of under.sites) expect(await this.isConnected(name), name).toBe(true);
+      for (const { name } of everybody) expect(await this.isConnected(name), name).toBe(true);
     }, 180_000);
   }
 
@@ -89,6 +94,12 @@ export class Arena {
     await eventually(async () => {
       expect((await kube.list(FEDERATION_ROUNDS, { namespace: NAMESPACE })).items).toEqual([]);
     });
+  }
+
+  /** Whom this federation invites. */
+  members(federation: string): readonly Site[] {
+    const { sites, guest } = this.under;
+    return federation === EVERYBODY ? [...sites, guest] : sites;
   }
 
   async isConnected(name: string): Promise<boolean> {
@@ -105,6 +116,7 @@ function federationsBehind(registry: string, outageMs: number): FederationObject
     federation("aggregating", LARGE, registry),
     federation("publishing", { rank: 10 }, registry),
     trusted(federation(TRUSTED, { rank: 12 }, registry)),
+    inviting(federation(EVERYBODY, { rank: 14 }, registry), LABEL),
   ];
   // What is lost is to be lost to the fault and not to the clock: masked vectors have 70 % of the aggregation's time.
   const outage = outageMs / 1000;

@@ -23,8 +23,8 @@ export interface Fault {
   at: Partial<Record<Moment, Expected>>;
   /** Runs in `make test` too. */
   quick?: true;
-  /** All its rounds are of the federation where the operator may see deltas and one is enough; only for one moment. */
-  trusted?: true;
+  /** Of its only round; by itself every moment has its own. */
+  federation?: string;
   /** Overrides of every round. */
   spec?: Partial<FederationRound["spec"]>;
   /** What a site's trainers do, from the start. */

@@ -9,10 +9,10 @@ import { journalledKeys } from "../failures/journals.ts";
 const SPACES = ["plans", "round-keys", "secagg"];
 
 /** @returns a line for each thing */
-export async function leftOf({ sites, state }: FederationUnderTest, round: FederationRound): Promise<string[]> {
+export async function leftOf({ sites, guest, state }: FederationUnderTest, round: FederationRound): Promise<string[]> {
   const { name, uid } = round.metadata;
-  const atSites = await Promise.all(sites.map((site) => site.leftOf(name)));
-  const sessions = sites.flatMap((site) => sessionOf(site, round));
+  const atSites = await Promise.all([...sites, guest].map((site) => site.leftOf(name)));
+  const sessions = [...sites, guest].flatMap((site) => sessionOf(site, round));
   const journal = join(state, "operator", "journal.sqlite");
   const rows = SPACES.flatMap((space) =>
     journalledKeys(journal, space)

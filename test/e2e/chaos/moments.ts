@@ -45,7 +45,7 @@ export async function bringTo(arena: Arena, moment: Moment, wish: RoundWish): Pr
   const { name, federation, spec, behave } = wish;
   const at = { moment, name, federation };
   const otherwise = moment === "training" ? "wait" : "train";
-  for (const site of under.sites) site.behave(behave[site.name] ?? otherwise, federation);
+  for (const site of arena.members(federation)) site.behave(behave[site.name] ?? otherwise, federation);
   const repository = `adapters/${federation}`;
   if (moment === "planning") {
     gate.hold("read", repository);
@@ -60,10 +60,15 @@ export async function bringTo(arena: Arena, moment: Moment, wish: RoundWish): Pr
       break;
     case "training":
       // Whoever does something else than to wait may be over before the others have begun.
-      await roundThat(under, name, moment, ({ status }) => waiting(under.sites, behave) <= trainingIn(status));
+      await roundThat(
+        under,
+        name,
+        moment,
+        ({ status }) => waiting(arena.members(federation), behave) <= trainingIn(status),
+      );
       break;
     case "aggregating":
-      await atStep(under, name, { step: "mask", answered: under.sites.length - 1 });
+      await atStep(under, name, { step: "mask", answered: arena.members(federation).length - 1 });
       break;
     case "publishing":
       await roundThat(under, name, moment, () => gate.isAsked("write", repository));
@@ -72,12 +77,13 @@ export async function bringTo(arena: Arena, moment: Moment, wish: RoundWish): Pr
 }
 
 /** What has kept the round is gone. */
-export async function letGo({ under, gate }: Arena, { moment, federation }: RoundAt): Promise<void> {
+export async function letGo(arena: Arena, { moment, federation }: RoundAt): Promise<void> {
+  const { gate } = arena;
   switch (moment) {
     case "planning":
       return gate.letGo("read", `adapters/${federation}`);
     case "training":
-      for (const site of under.sites) site.letGo(federation);
+      for (const site of arena.members(federation)) site.letGo(federation);
       return;
     case "aggregating":
       return speedUp(SLOW_SITE, SLOW_KIB_PER_SECOND);

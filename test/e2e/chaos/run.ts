@@ -10,7 +10,7 @@ import { ADAPTER_VERSIONS, FEDERATION_ROUNDS } from "../../../operator/kube/reso
 import { NAMESPACE } from "../../demo/install.ts";
 import { onlyWholeVersions, outcome, roundNow } from "../failures/rounds.ts";
 import { isMeanOf } from "../failures/sums.ts";
-import { type Arena, TRUSTED } from "./arena.ts";
+import type { Arena } from "./arena.ts";
 import type { Expected, Fault } from "./fault.ts";
 import { leftOf } from "./left.ts";
 import { bringTo, letGo, MOMENTS, type Moment, type RoundAt } from "./moments.ts";
@@ -56,7 +56,7 @@ async function allAtTheirMoments(arena: Arena, fault: Fault): Promise<RoundAt[]>
   const bring = (moment: Moment) =>
     bringTo(arena, moment, {
       name: `${fault.slug}-${moment}-${RUN}`,
-      federation: fault.trusted ? TRUSTED : moment,
+      federation: fault.federation ?? moment,
       spec: fault.spec ?? {},
       behave: fault.behave ?? {},
     });
@@ -127,7 +127,8 @@ async function leftAfter({ under }: Arena, { round }: Seen): Promise<string[]> {
   }
 }
 
-async function asExpected({ under }: Arena, { at, round, receipts, gone }: Seen, expected: Expected): Promise<void> {
+async function asExpected(arena: Arena, { at, round, receipts, gone }: Seen, expected: Expected): Promise<void> {
+  const { under } = arena;
   const versions = await versionsOf(under, at.name);
   if (expected.phase === "Deleted") {
     expect(gone, JSON.stringify(round.status)).toBe(true);
@@ -144,7 +145,8 @@ async function asExpected({ under }: Arena, { at, round, receipts, gone }: Seen,
     const out = expected.without ?? {};
     const counted = contributors(round);
     expect(counted, why).toEqual(
-      under.sites
+      arena
+        .members(at.federation)
         .map(({ name }) => name)
         .filter((name) => !(name in out))
         .sort(),

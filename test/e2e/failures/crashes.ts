@@ -20,7 +20,7 @@ export async function deletePod(kube: KubeClient, program: Program): Promise<voi
   await eventually(async () => {
     const { items } = await pods(kube, program);
     if (items.some(({ metadata }) => metadata.uid === pod.metadata.uid)) throw new Error(`${pod.metadata.name} stays`);
-  });
+  }, 120_000);
 }
 
 /** kill -9, seen from the node; kubelet starts the container again. */
@@ -32,22 +32,22 @@ export function killProcess(cluster: string, program: Program): void {
 }
 
 /** @returns when a pod of it is Ready, and no other one is there */
-export async function isReady(kube: KubeClient, program: Program): Promise<void> {
+export async function isReady(kube: KubeClient, program: Program, namespace = NAMESPACE): Promise<void> {
   await eventually(async () => {
-    const { status, metadata } = await onlyPod(kube, program);
+    const { status, metadata } = await onlyPod(kube, program, namespace);
     const ready = status?.conditions?.some(({ type, status }) => type === "Ready" && status === "True");
     if (!ready) throw new Error(`${metadata.name} is not Ready`);
   }, 120_000);
 }
 
-async function onlyPod(kube: KubeClient, program: Program) {
-  const { items } = await pods(kube, program);
+async function onlyPod(kube: KubeClient, program: Program, namespace = NAMESPACE) {
+  const { items } = await pods(kube, program, namespace);
   if (items.length !== 1) throw new Error(`${items.length} pods of the ${program}, not one`);
   return items[0]!;
 }
 
-const pods = (kube: KubeClient, program: Program) =>
-  kube.list(PODS, { namespace: NAMESPACE, labelSelector: selector(program) });
+const pods = (kube: KubeClient, program: Program, namespace = NAMESPACE) =>
+  kube.list(PODS, { namespace, labelSelector: selector(program) });
 
 function commandLine(pid: number): string {
   try {

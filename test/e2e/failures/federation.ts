@@ -18,7 +18,7 @@ import { installCoordinator, NAMESPACE } from "../../demo/install.ts";
 import { Kubectl, run } from "../../demo/programs.ts";
 import { claimed, restrictedNamespace, writableFolder } from "../../demo/volumes.ts";
 import { removeDisks, secondPath, smallDisk } from "./disks.ts";
-import { Site, TRAINER_COMMAND } from "./site.ts";
+import { Site, type SiteOptions, TRAINER_COMMAND } from "./site.ts";
 
 /** A family of clusters of its own. */
 export const SET = "e2e-failures";
@@ -28,6 +28,8 @@ export const TRAINER_IMAGE = "localhost/rondo-trainer:dev";
 export const ABSENT_IMAGE = "localhost/absent:1";
 /** Label of the Participants that are invited. */
 export const SECTOR = { sector: "failures" };
+/** Theirs and the guest's. */
+export const EVERYBODY = { crowd: "five" };
 const MODEL = "test/models/tiny-llama";
 /** Clusters and Participants by name, with the images that each one's policy allows. */
 const SITES: Readonly<Record<string, readonly string[]>> = {
@@ -38,6 +40,7 @@ const SITES: Readonly<Record<string, readonly string[]>> = {
 };
 /** Below the folder of all volumes: the operator's volume, where it is after a move. */
 export const MOVED = "operator-moved";
+const GUEST = { name: "guest", images: [TRAINER_IMAGE], cluster: "east", namespace: "guest" };
 /** Rounds of several federations train at a site at once. */
 export const GPUS = 8;
 
@@ -47,18 +50,20 @@ export class FederationUnderTest {
   readonly coordinator: Kubectl;
   readonly kube: KubeClient;
   readonly sites: readonly Site[];
+  /** A fifth site, in a namespace of its own of the last one's cluster: only federations that ask for everybody have it, where a test needs more than four. */
+  readonly guest: Site;
 
   private constructor(state: string) {
     this.state = state;
     this.coordinator = new Kubectl(kubeconfigPath("coordinator"));
     this.kube = clientOf("coordinator");
-    this.sites = Object.entries(SITES).map(
-      ([name, images], index) =>
-        new Site(
-          { name, images, step: 0.001 * 2 ** index, folder: join(state, name) },
-          { kubectl: new Kubectl(kubeconfigPath(name)), kube: clientOf(name) },
-        ),
-    );
+    const site = (options: Pick<SiteOptions, "name" | "images" | "cluster" | "namespace">, index: number) => {
+      const { name, cluster = name } = options;
+      const hands = { kubectl: new Kubectl(kubeconfigPath(cluster)), kube: clientOf(cluster) };
+      return new Site({ ...options, step: 0.001 * 2 ** index, folder: join(state, name) }, hands);
+    };
+    this.sites = Object.entries(SITES).map(([name, images], index) => site({ name, images }, index));
+    this.guest = site(GUEST, this.sites.length);
   }
 
   static async open(): Promise<FederationUnderTest> {
@@ -67,7 +72,9 @@ export class FederationUnderTest {
     const clusters = ["coordinator", ...names];
     const state = resolve(".rondo", SET);
     // Before the clusters: what is mounted later would not be seen in them.
-    await Promise.all([join(state, "operator"), ...names.map((name) => join(state, name, "agent"))].map(smallDisk));
+    await Promise.all(
+      [join(state, "operator"), ...[...names, GUEST.name].map((name) => join(state, name, "agent"))].map(smallDisk),
+    );
     await secondPath(join(state, "operator"), join(state, MOVED));
     await up(clusters);
     await Promise.all(clusters.map(loadImages));
@@ -89,24 +96,36 @@ export class FederationUnderTest {
 
   close(): void {
     this.kube.close();
-    for (const { kube } of this.sites) kube.close();
+    for (const { kube } of [...this.sites, this.guest]) kube.close();
   }
 
   site(name: string): Site {
-    return this.sites.find((site) => site.name === name)!;
+    return [...this.sites, this.guest].find((site) => site.name === name)!;
+  }
+
+  async openGuest(): Promise<void> {
+    await this.#once("guest-installed", () => this.installSite(this.guest));
+    this.guest.behaveWell();
   }
 
   /** Once per image: an installation anew would restart every agent, because invitations are used once. */
   async #install(): Promise<void> {
-    const marker = join(this.state, "installed");
+    await this.#once("installed", async (isThere) => {
+      await this.#installCoordinator();
+      await Promise.all(this.sites.map((site) => this.installSite(site)));
+      if (!isThere) return;
+      for (const verb of ["restart", "status"])
+        await this.coordinator.run(["-n", NAMESPACE, "rollout", verb, "statefulset/rondo-operator"]);
+    });
+  }
+
+  async #once(marker: string, install: (isThere: boolean) => Promise<void>): Promise<void> {
+    const file = join(this.state, marker);
     const image = archiveStamp(archiveOf("localhost/rondo:dev"));
-    const installed = existsSync(marker) ? readFileSync(marker, "utf8") : undefined;
+    const installed = existsSync(file) ? readFileSync(file, "utf8") : undefined;
     if (installed === image) return;
-    await this.#installCoordinator();
-    await Promise.all(this.sites.map((site) => this.installSite(site)));
-    if (installed) await this.coordinator.run(["-n", NAMESPACE, "rollout", "restart", "statefulset/rondo-operator"]);
-    if (installed) await this.coordinator.run(["-n", NAMESPACE, "rollout", "status", "statefulset/rondo-operator"]);
-    writeFileSync(marker, image);
+    await install(installed !== undefined);
+    writeFileSync(file, image);
   }
 
   /** A new invitation; the one before it is worth nothing any more. */
@@ -138,20 +157,20 @@ export class FederationUnderTest {
 
   /** Also for a site whose Participant was deleted: it enrols with a new invitation. */
   async installSite(site: Site): Promise<void> {
-    await this.applyParticipant(site.name, SECTOR);
+    await this.applyParticipant(site.name, site === this.guest ? EVERYBODY : { ...SECTOR, ...EVERYBODY });
     modelFolder(site.folders.model);
     site.prepare();
     await site.kubectl.apply([
-      restrictedNamespace(NAMESPACE),
+      restrictedNamespace(site.namespace),
       ...[
         { name: "agent-data", path: site.folders.agent, access: "ReadWriteOnce" as const },
         { name: "behaviour", path: writableFolder(site.folders.behaviour), access: "ReadWriteOnce" as const },
         { name: "model", path: site.folders.model, access: "ReadOnlyMany" as const },
         { name: "data", path: site.folders.data, access: "ReadOnlyMany" as const },
         { name: "venv", path: join(cacheDir, "venv"), access: "ReadOnlyMany" as const },
-      ].flatMap((folder) => claimed(NAMESPACE, folder)),
+      ].flatMap((folder) => claimed(site.namespace, folder)),
     ]);
-    await site.kubectl.install("rondo-agent", "charts/rondo-agent", NAMESPACE, {
+    await site.kubectl.install("rondo-agent", "charts/rondo-agent", site.namespace, {
       ...agentValues(site.images),
       invitation: await this.invite(site.name),
       persistence: { existingClaim: "agent-data" },

@@ -54,6 +54,10 @@ export function trusted({ spec, ...rest }: FederationObject): FederationObject {
   return { ...rest, spec: { ...spec, participants, aggregation: { ...spec.aggregation, privacy: "trusted" } } };
 }
 
+export function inviting({ spec, ...rest }: FederationObject, labels: Record<string, string>): FederationObject {
+  return { ...rest, spec: { ...spec, participants: { ...spec.participants, selector: { matchLabels: labels } } } };
+}
+
 /** Of the tests in this folder. */
 export const standardFederations = (): FederationObject[] => [
   federation("small"),

@@ -40,8 +40,21 @@ const COMMAND = "trainer.py";
 export const TRAINER_COMMAND = `/rondo/behaviour/${COMMAND}`;
 const RECORDS = 40;
 
+export interface SiteOptions {
+  name: string;
+  images: readonly string[];
+  step: number;
+  folder: string;
+  /** By itself called like the site. */
+  cluster?: string;
+  namespace?: string;
+}
+
 export class Site {
   readonly name: string;
+  readonly cluster: string;
+  /** Of its agent and trainers. */
+  readonly namespace: string;
   /** That its policy allows. */
   readonly images: readonly string[];
   /** What its trainers that `train` add to every value: a mean of such steps tells whose are in it. */
@@ -51,10 +64,12 @@ export class Site {
   readonly folders: { agent: string; behaviour: string; model: string; data: string };
 
   constructor(
-    { name, images, step, folder }: { name: string; images: readonly string[]; step: number; folder: string },
+    { name, images, step, folder, cluster = name, namespace = NAMESPACE }: SiteOptions,
     { kubectl, kube }: { kubectl: Kubectl; kube: KubeClient },
   ) {
     this.name = name;
+    this.cluster = cluster;
+    this.namespace = namespace;
     this.images = images;
     this.step = step;
     this.kubectl = kubectl;
@@ -153,7 +168,7 @@ export class Site {
 
   /** Jobs, pods and Secrets of the round in this cluster, and its folders on the agent's volume. */
   async leftOf(round: string): Promise<string[]> {
-    const ofRound = { namespace: NAMESPACE, labelSelector: `rondo.dev/round=${round}` };
+    const ofRound = { namespace: this.namespace, labelSelector: `rondo.dev/round=${round}` };
     const lists = await Promise.all([JOBS, PODS, SECRETS].map((kind) => this.kube.list<KubeObject>(kind, ofRound)));
     const work = join(this.folders.agent, "work");
     const folders = existsSync(work)

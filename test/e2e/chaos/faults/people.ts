@@ -1,7 +1,9 @@
 /** What people do in the middle of a round: cancel it, delete it, suspend or remove who takes part. */
-import { FEDERATION_ROUNDS, PARTICIPANTS } from "../../../../operator/kube/resources.ts";
+import { expect } from "vitest";
+import { FEDERATION_ROUNDS, FEDERATIONS, PARTICIPANTS } from "../../../../operator/kube/resources.ts";
 import { NAMESPACE } from "../../../demo/install.ts";
 import { isReady } from "../../failures/crashes.ts";
+import { outcome, roundThat, startRound, terminal } from "../../failures/rounds.ts";
 import type { Arena } from "../arena.ts";
 import { type Expected, each, type Fault, succeeds, without } from "../fault.ts";
 import { MOMENTS, type RoundAt } from "../moments.ts";
@@ -19,7 +21,50 @@ const suspend = (arena: Arena, name: string, suspended: boolean) =>
     .patchMerge(PARTICIPANTS, { namespace: NAMESPACE, name }, { spec: { suspended } } as never)
     .then(() => undefined);
 
+const suspendFederations = ({ under }: Arena, rounds: readonly RoundAt[], isSuspended: boolean) =>
+  Promise.all(
+    rounds.map(({ federation: name }) =>
+      under.kube.patchMerge(FEDERATIONS, { namespace: NAMESPACE, name }, { spec: { suspend: isSuspended } } as never),
+    ),
+  ).then(() => undefined);
+
 export const people: readonly Fault[] = [
+  {
+    name: "round cancelled",
+    slug: "cancel",
+    quick: true,
+    at: each(MOMENTS, { phase: "Cancelled" }),
+    async strike({ under }, rounds) {
+      for (const { name } of rounds)
+        await under.kube.patchMerge(FEDERATION_ROUNDS, { namespace: NAMESPACE, name }, {
+          spec: { cancel: true },
+        } as never);
+    },
+  },
+  {
+    name: "federation suspended: what runs is finished, what comes next waits",
+    slug: "fed-susp",
+    at: each(MOMENTS, succeeds),
+    strike: (arena, rounds) => suspendFederations(arena, rounds, true),
+    async also(arena, rounds) {
+      const { under } = arena;
+      const [{ name, federation }] = rounds as [RoundAt];
+      const next = `${name}-next`;
+      await startRound(under, next, { federation });
+      const waiting = await roundThat(under, next, "told why it waits", ({ status }) =>
+        (status.conditions ?? []).some(({ reason }) => reason === "Suspended"),
+      );
+      expect(waiting.status.phase).toBe("Pending");
+      await suspendFederations(arena, rounds, false);
+      expect(outcome(await terminal(under, next))).toMatchObject({ phase: "Succeeded" });
+    },
+    restore: (arena) =>
+      suspendFederations(
+        arena,
+        MOMENTS.map((moment) => ({ moment, name: "", federation: moment })),
+        false,
+      ),
+  },
   { name: "round deleted", slug: "del", quick: true, at: each(MOMENTS, deleted), strike: deleteAll },
   {
     name: "round deleted while the operator is down",

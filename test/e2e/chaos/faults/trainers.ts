@@ -4,7 +4,7 @@ import { advertiseGpus } from "../../../cluster/gpus.ts";
 import { NAMESPACE } from "../../../demo/install.ts";
 import { ABSENT_IMAGE, GPUS } from "../../failures/federation.ts";
 import type { Behaviour } from "../../failures/site.ts";
-import type { Arena } from "../arena.ts";
+import { type Arena, TRUSTED } from "../arena.ts";
 import { type Fault, fails, succeeds, without } from "../fault.ts";
 import { evict, jobOf, trainerOf } from "../workloads.ts";
 
@@ -105,7 +105,7 @@ export const trainers: readonly Fault[] = [
     name: "image that no node has",
     slug: "image",
     at: { training: fails("QuorumLost") },
-    trusted: true,
+    federation: TRUSTED,
     behave: Object.fromEntries(["north", "south", "west", "east"].map((name) => [name, "hang" as const])),
     spec: { training: { image: ABSENT_IMAGE } },
     strike: nothing,
