@@ -36,6 +36,7 @@ export class Storage {
   /** Below the reserve, or a write found no room: nothing new is let in. */
   #isFull = false;
   #journalIsFull = false;
+  readonly #onJournalFull = new Set<() => void>();
   #wanted: { bytes: number; untilMs: number } | undefined;
   #timer: NodeJS.Timeout | undefined;
   #stopped = false;
@@ -52,6 +53,12 @@ export class Storage {
   /** Commits wait: a decision that changes a record would not return before there is room. */
   get journalIsFull(): boolean {
     return this.#journalIsFull;
+  }
+
+  /** @returns a function that takes the listener away */
+  onJournalFull(listener: () => void): () => void {
+    this.#onJournalFull.add(listener);
+    return () => this.#onJournalFull.delete(listener);
   }
 
   async start(): Promise<void> {
@@ -79,6 +86,7 @@ export class Storage {
   noteJournal(isFull: boolean): void {
     this.#journalIsFull = isFull;
     this.#judge();
+    if (isFull) for (const listener of [...this.#onJournalFull]) listener();
     this.#again(0);
   }
 

@@ -67,8 +67,17 @@ export class RoundReconciler {
 
   async #follow(round: FederationRound, before: RoundRecord): Promise<Result> {
     const { storage } = this.#context;
-    if (storage.journalIsFull && !isTerminal(before)) return this.#waitForRoom(round, before);
-    const { record, lookAgainAtMs } = await this.#step(before.uid);
+    const isOpen = !isTerminal(before);
+    if (storage.journalIsFull && isOpen) {
+      await this.#showFull(round, before);
+      return DONE;
+    }
+    let shown: Promise<unknown> = Promise.resolve();
+    const stopListening = storage.onJournalFull(() => {
+      if (isOpen) shown = this.#showFull(round, before);
+    });
+    const { record, lookAgainAtMs } = await this.#step(before.uid).finally(stopListening);
+    await shown;
     const heldBackUntilMs = await this.#report(round, record);
     if (isTerminal(record)) {
       this.#ended(record.federation);
@@ -79,13 +88,14 @@ export class RoundReconciler {
     return nextMs === Number.POSITIVE_INFINITY ? DONE : again(Math.max(0, nextMs - this.#context.now()));
   }
 
-  /** No decision can be written down: it is only shown why. Room wakes every open round. */
-  async #waitForRoom(round: FederationRound, record: RoundRecord): Promise<Result> {
-    const { storage, now } = this.#context;
+  /** No decision can be written down: it is only shown why. Room wakes every open round, and lets a step go on that waits for it. */
+  async #showFull(round: FederationRound, record: RoundRecord): Promise<void> {
+    const { storage, now, log } = this.#context;
     const waiting = { for: "StorageFull", message: storage.problem ?? "", sinceMs: now() };
     const shown = record.waiting?.for === "StorageFull" ? record : { ...record, waiting };
-    const heldBackUntilMs = await this.#report(round, shown);
-    return heldBackUntilMs === undefined ? DONE : again(Math.max(0, heldBackUntilMs - now()));
+    await this.#report(round, shown).catch((error: unknown) =>
+      log.warn({ round: record.name, err: error }, "the round's status could not say that the volume is full"),
+    );
   }
 
   async #step(uid: string): Promise<Decision> {

@@ -1,6 +1,6 @@
 /**
  * The one status write of a round's reconcile; tell.ts says the events that go with it.
- * Holds: nothing is written that is written already; a new phase is written at once; what a step of training changes alone is written at
+ * Holds: nothing is written that is written already; a new phase, or a full volume, is written at once; what a step of training changes alone is written at
  *   most every PROGRESS_QUICK_MS in a round's first minute, and every PROGRESS_MS later, anything else at most every SETTLE_MS, so that
  *   writes do not grow with steps × participants.
  */
@@ -46,7 +46,7 @@ export class RoundReporter {
     if (last?.record === record) return undefined;
     // After a restart: history is not written again.
     if (!last && isTerminal(record) && round.status.phase === record.phase) return undefined;
-    if (last && last.record.phase === record.phase) {
+    if (last && last.record.phase === record.phase && waitsForRoom(last.record) === waitsForRoom(record)) {
       const dueMs = last.atMs + holdBackMs(last.record, record, nowMs);
       if (nowMs < dueMs) return dueMs;
     }
@@ -69,6 +69,10 @@ export class RoundReporter {
   forget(uid: string): void {
     this.#written.delete(uid);
   }
+}
+
+function waitsForRoom({ waiting }: RoundRecord): boolean {
+  return waiting?.for === "StorageFull";
 }
 
 function holdBackMs(written: RoundRecord, record: RoundRecord, nowMs: number): number {
