@@ -6,8 +6,8 @@ import {
   type FaultFederation,
   type ProgramName,
   type SiteName,
-  until,
 } from "./federation.ts";
+import { until } from "./installation.ts";
 import type { Moment } from "./names.ts";
 import { expectOutcome, hasEnded, leftovers } from "./outcome.ts";
 import type { Scenario } from "./scenarios.ts";
@@ -42,7 +42,7 @@ export async function runCase(federation: FaultFederation, scenario: Scenario, d
   for (const site of Object.keys(scenario.deaths) as SiteName[]) federation.programs[site].leaveDead();
   const hasDied = (program: ProgramName) => federation.programs[program].wasKilledIn(name);
   const wasKilled = () => death !== undefined && hasDied(death.program);
-  await createFederation(federation, name, scenario.sites);
+  await createFederation(federation, name, scenario);
   const isOver = until(`the round of ${name} has ended`, MOST_MS, () => hasEnded(federation, name));
   await Promise.race([scenario.during(federation, hasDied), isOver]);
   const before = Object.fromEntries(

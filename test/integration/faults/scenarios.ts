@@ -1,10 +1,12 @@
 /** The rounds in which programs die: what goes on in them without a death, and in what each of them has to end. */
 import { setTimeout as sleep } from "node:timers/promises";
-import { type FaultFederation, isConnected, type SiteName, setSuspended, until } from "./federation.ts";
+import { type FaultFederation, type SiteName, setSuspended } from "./federation.ts";
+import { isConnected, until } from "./installation.ts";
 import type { Moment } from "./names.ts";
 
 export interface Scenario {
   says: string;
+  privacy: "secure" | "trusted";
   /** Whom the federation invites. */
   sites: readonly SiteName[];
   /** Who is in the mean, and nobody else; ascending. */
@@ -20,7 +22,8 @@ export interface Scenario {
 }
 
 export const oneAttempt: Scenario = {
-  says: "a round of four",
+  says: "a secure round of four",
+  privacy: "secure",
   sites: ["site-1", "site-2", "site-3", "site-4"],
   contributors: ["site-1", "site-2", "site-3", "site-4"],
   attempt: 1,
@@ -29,11 +32,14 @@ export const oneAttempt: Scenario = {
   async after() {},
 };
 
+export const trusted: Scenario = { ...oneAttempt, says: "a trusted round of four", privacy: "trusted" };
+
 const LOST = ["site-4", "site-5"] as const;
 
 /** Of five four must stay; two share keys, die, and are suspended while the others mask. Three are enough for another attempt. */
 export const secondAttempt: Scenario = {
-  says: "a round of five whose first attempt fails while inputs are masked",
+  says: "a secure round of five whose first attempt fails while inputs are masked",
+  privacy: "secure",
   sites: ["site-1", "site-2", "site-3", "site-4", "site-5"],
   contributors: ["site-1", "site-2", "site-3"],
   attempt: 2,
