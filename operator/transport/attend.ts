@@ -5,7 +5,7 @@
  */
 import { randomBytes } from "node:crypto";
 import type { ServerDuplexStream } from "@grpc/grpc-js";
-import { authenticate, type Speaker } from "./authenticate.ts";
+import { admit, holderOf, type Speaker } from "./authenticate.ts";
 import { bodyHash, openMessage, openSigned } from "./envelope.ts";
 import { TransportFault } from "./faults.ts";
 import { type AgentMessage, Attending, type OperatorMessage, type Signed } from "./generated/rondo.v1.ts";
@@ -22,7 +22,8 @@ export async function serveAttend(call: AttendCall, parts: CoordinationParts): P
   const inbox = new Inbox<AgentMessage>(call);
   const { now, realm, coordinator, sessions } = parts;
   const challenge = randomBytes(32);
-  const speaker = authenticate(call, { coordinator, realm, nowMs: now() });
+  const holder = holderOf(call, realm);
+  const speaker = admit(holder, { coordinator, nowMs: now() });
   const outlet = {
     write: (message: OperatorMessage) => void call.write(message, hasLeft(message)),
     unread: () => call.writableLength,
@@ -33,7 +34,7 @@ export async function serveAttend(call: AttendCall, parts: CoordinationParts): P
   if (!first) return;
   const attending = openAttending(first.signed, speaker, challenge);
   // Asked again: the Participant may have been suspended while the challenge was under way.
-  authenticate(call, { coordinator, realm, nowMs: now() });
+  admit(holder, { coordinator, nowMs: now() });
 
   const session = new AttendSession(attending, { outlet, planKey: parts.planKey, now });
   session.onEnd((fault) => inbox.fail(fault));
@@ -46,7 +47,7 @@ export async function serveAttend(call: AttendCall, parts: CoordinationParts): P
     coordinator.attended(session);
     for (let message = await inbox.next(); message; message = await inbox.next()) {
       // And at each message: whoever cuts the streams of the suspended may be slower than they speak.
-      authenticate(call, { coordinator, realm, nowMs: now() });
+      admit(holder, { coordinator, nowMs: now() });
       session.write(await answer(message.signed, speaker, parts));
     }
   } finally {

@@ -4,7 +4,7 @@
  */
 import type { KeyObject } from "node:crypto";
 import type { ServerUnaryCall } from "@grpc/grpc-js";
-import { certificateHolder, type Realm } from "./certificate-names.ts";
+import { type CertificateHolder, certificateHolder, type Realm } from "./certificate-names.ts";
 import type { Coordinator, Member } from "./coordinator.ts";
 import { TransportFault } from "./faults.ts";
 import { identityFingerprint, publicKeyFromRaw } from "./identity.ts";
@@ -21,9 +21,25 @@ export function authenticate(
   call: Pick<ServerUnaryCall<unknown, unknown>, "getAuthContext">,
   { coordinator, realm, nowMs }: { coordinator: Pick<Coordinator, "member">; realm: Realm; nowMs: number },
 ): Speaker {
+  return admit(holderOf(call, realm), { coordinator, nowMs });
+}
+
+/** Whose certificate this connection came with: it has one for life, and reading it is most of what asking costs. */
+export function holderOf(
+  call: Pick<ServerUnaryCall<unknown, unknown>, "getAuthContext">,
+  realm: Realm,
+): CertificateHolder {
   const raw = call.getAuthContext().sslPeerCertificate?.raw;
   const holder = raw && certificateHolder(raw, realm);
   if (!holder) throw new TransportFault("CertificateInvalid", "The certificate is not that of a participant here");
+  return holder;
+}
+
+/** Whether the holder may speak now. */
+export function admit(
+  holder: CertificateHolder,
+  { coordinator, nowMs }: { coordinator: Pick<Coordinator, "member">; nowMs: number },
+): Speaker {
   if (holder.notAfterMs <= nowMs)
     throw new TransportFault("CertificateExpired", "The participant's certificate has ended");
   const identity = enrolledIdentity(coordinator.member(holder.participant));

@@ -322,8 +322,8 @@ export class CoordinatorClient {
       } catch (error) {
         const fault = asFault(error);
         if (fault.retry === "never" || stopped.aborted) throw fault;
-        // A lost connection is nobody's fault: as many as there are.
-        if (!connection.ended.aborted) inVain += 1;
+        // A lost connection is nobody's fault, and a full volume is somebody's who has to enlarge it: as often as there is time.
+        if (!connection.ended.aborted && fault.code !== "DiskFull") inVain += 1;
         if (inVain > MOST_TRIES_IN_VAIN) throw fault;
         await pause(backoff.next(), stopped);
       }

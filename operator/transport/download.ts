@@ -38,7 +38,8 @@ export async function serveDownload(call: DownloadCall, parts: CoordinationParts
     ended = fault;
   });
   try {
-    await sendFile(call, { ...adapter, offset: opening.offset, ended: () => ended });
+    const piece = { ...adapter, offset: opening.offset, ended: () => ended };
+    await parts.transfers.take(() => sendFile(call, piece));
   } finally {
     release();
   }

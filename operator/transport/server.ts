@@ -17,6 +17,7 @@ import { TransportFault, toStatus } from "./faults.ts";
 import type { CoordinationServer as Handlers } from "./generated/rondo.v1.ts";
 import { KEEPALIVE, MOST_MESSAGE_BYTES } from "./limits.ts";
 import { Sessions } from "./sessions.ts";
+import { TRANSFERS, Turns } from "./turns.ts";
 import { serveUpload } from "./upload.ts";
 import { forgetUploads } from "./upload-record.ts";
 
@@ -53,6 +54,7 @@ export interface CoordinationParts {
   spool: Spool;
   journal: Journal;
   sessions: Sessions;
+  transfers: Turns;
   realm: Realm;
   planKey: KeyObject;
   now: () => number;
@@ -77,7 +79,16 @@ export class CoordinationServer {
 
   constructor({ realm, planKey, now = Date.now }: CoordinationOptions, modules: CoordinationModules) {
     const { coordinator, spool, journal } = modules;
-    this.#parts = { coordinator, spool, journal, sessions: new Sessions(), realm, planKey, now };
+    this.#parts = {
+      coordinator,
+      spool,
+      journal,
+      sessions: new Sessions(),
+      transfers: new Turns(TRANSFERS),
+      realm,
+      planKey,
+      now,
+    };
     this.#onError = modules.onError ?? (() => {});
     this.#server = new Server(serverOptions(MOST_MESSAGE_BYTES));
     this.#server.addService(coordinationService, this.#handlers());

@@ -78,18 +78,8 @@ async function receive(
   if (known?.state !== "received") {
     await parts.coordinator.admitUpload(participant, manifest);
     if (!known) await recordBegun(parts.journal, work, named);
-    const upload = await parts.spool.begin(manifest);
-    try {
-      await writeMessage(
-        call,
-        { message: { $case: "offset", value: upload.heldBytes } } satisfies UploadReply,
-        STALLED_MS,
-      );
-      await receiveChunks(inbox, upload);
-      await parts.coordinator.uploaded(participant, manifest, await upload.finish());
-    } finally {
-      await upload.close();
-    }
+    const file = await parts.transfers.take(() => receiveFile(call, inbox, manifest, parts));
+    await parts.coordinator.uploaded(participant, manifest, file);
     await recordReceived(parts.journal, work, named);
   }
   await writeMessage(
@@ -97,6 +87,27 @@ async function receive(
     { message: { $case: "receipt", value: receiptOf(offer, parts) } } satisfies UploadReply,
     STALLED_MS,
   );
+}
+
+/** The agent sends nothing before it has the offset: until it is this upload's turn it costs no memory. */
+async function receiveFile(
+  call: UploadCall,
+  inbox: Inbox<UploadMessage>,
+  manifest: Manifest,
+  { spool }: Pick<CoordinationParts, "spool">,
+): Promise<string> {
+  const upload = await spool.begin(manifest);
+  try {
+    await writeMessage(
+      call,
+      { message: { $case: "offset", value: upload.heldBytes } } satisfies UploadReply,
+      STALLED_MS,
+    );
+    await receiveChunks(inbox, upload);
+    return await upload.finish();
+  } finally {
+    await upload.close();
+  }
 }
 
 async function receiveChunks(inbox: Inbox<UploadMessage>, upload: SpoolUpload): Promise<void> {

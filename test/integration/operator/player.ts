@@ -5,14 +5,12 @@
 import { type KeyObject, randomBytes, sign } from "node:crypto";
 import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
-import { setTimeout as sleep } from "node:timers/promises";
 import { writeSafetensors } from "../../../operator/publish/safetensors.ts";
 import type { Plan } from "../../../operator/round/plan.ts";
 import { commitmentBytes, commitmentToNonce } from "../../../operator/secagg/draw.ts";
 import { CoordinatorClient } from "../../../operator/transport/client.ts";
 import type { AgentReport } from "../../../operator/transport/coordinator.ts";
 import { fileCredentialStore } from "../../../operator/transport/credential.ts";
-import { TransportFault } from "../../../operator/transport/faults.ts";
 import type {
   Cancellation,
   DrawStep,
@@ -140,21 +138,8 @@ export class Player {
 
   /** Any file under any manifest. */
   async upload(manifest: Manifest, file: string, onProgress: (bytes: number) => void = () => {}): Promise<void> {
-    await this.#uploaded(manifest, file, { onProgress });
+    await this.#client.upload(manifest, file, { onProgress });
     this.#acknowledged.add(`${manifest.work!.round} ${manifest.work!.attempt} upload`);
-  }
-
-  /** As an agent does: what may succeed later is tried again. */
-  async #uploaded(...args: Parameters<CoordinatorClient["upload"]>): Promise<void> {
-    for (;;) {
-      try {
-        await this.#client.upload(...args);
-        return;
-      } catch (error) {
-        if (!(error instanceof TransportFault) || error.code !== "DiskFull") throw error;
-        await sleep(300);
-      }
-    }
   }
 
   /** By its long-term key. */
@@ -228,7 +213,7 @@ export class Player {
     const publicKey = Buffer.from(plan.sealing!.publicKey, "base64");
     await sealFile(plain, sealed, { publicKey, planHash, participant: this.name });
     const manifest = await manifestOf(sealed, this.work(plan, "upload"), planHash);
-    await this.#uploaded(manifest, sealed, onProgress ? { onProgress } : {});
+    await this.#client.upload(manifest, sealed, onProgress ? { onProgress } : {});
   }
 }
 

@@ -51,26 +51,29 @@ test("a report is acknowledged after the coordinator has taken it", async () => 
   expect(operator.coordinator.reports).toMatchObject([{ participant: "clinic-a", report: { kind: "accept" } }]);
 });
 
-test("a report that the coordinator refuses for good is rejected with its sentence, and the connection lives on", async () => {
-  const clinic = agent(operator.invite("clinic-a"));
-  await clinic.connected();
-  operator.coordinator.receive = async () => {
-    throw new TransportFault("DeadlinePassed", "The time to accept this plan is over");
-  };
-  const accepted = clinic.client.send("accept", { work: workOf("clinic-a", "accept"), planHash });
-  await expect(accepted).rejects.toMatchObject({
-    code: "DeadlinePassed",
-    message: "The time to accept this plan is over",
-  });
-  operator.coordinator.receive = async () => {};
-  await clinic.client.send("fail", {
-    work: workOf("clinic-a", "fail"),
-    accused: [],
-    reason: "NoGpu",
-    message: "No GPU is free",
-  });
-  expect(clinic.connections).toBe(1);
-});
+test.each([
+  { code: "DeadlinePassed", message: "The time to accept this plan is over" },
+  { code: "AttemptEnded", message: "This attempt of the round has ended" },
+] as const)(
+  "a report that the coordinator refuses for good ($code) is rejected with its sentence, and the connection lives on",
+  async (fault) => {
+    const clinic = agent(operator.invite("clinic-a"));
+    await clinic.connected();
+    operator.coordinator.receive = async () => {
+      throw new TransportFault(fault.code, fault.message);
+    };
+    const accepted = clinic.client.send("accept", { work: workOf("clinic-a", "accept"), planHash });
+    await expect(accepted).rejects.toMatchObject(fault);
+    operator.coordinator.receive = async () => {};
+    await clinic.client.send("fail", {
+      work: workOf("clinic-a", "fail"),
+      accused: [],
+      reason: "NoGpu",
+      message: "No GPU is free",
+    });
+    expect(clinic.connections).toBe(1);
+  },
+);
 
 test("a report that could not be journalled is said again over the next connection", async () => {
   const clinic = agent(operator.invite("clinic-a"));

@@ -43,6 +43,7 @@ export class RememberingCoordinator implements Coordinator, EnrolmentOffice {
   readonly certificates: string[] = [];
   admit: Coordinator["admitUpload"] = async () => {};
   receive: Coordinator["received"] = async () => {};
+  foundNoRoom: NonNullable<Coordinator["foundNoRoom"]> = () => {};
 
   member(participant: string): Member | undefined {
     return this.members.get(participant);

@@ -289,19 +289,33 @@ test("uploads of several participants at once all arrive", async () => {
   expect(operator.coordinator.uploads.map(({ participant }) => participant).sort()).toEqual(names);
 });
 
-test("when the volume is full the upload is refused before its first byte, and tried again", async () => {
+test("when the volume is full the upload is refused before its first byte, and tried again for as long as it takes", async () => {
   const clinic = await connectedAgent();
   const { file, manifest } = await fileOf(LEAF_BYTES);
   let full = true;
   const begin = operator.spool.begin.bind(operator.spool);
   const { SpoolFault } = await import("../../../operator/journal/spool.ts");
   operator.spool.begin = (offered) =>
-    full ? Promise.reject(new SpoolFault("DiskFull", "The operator's volume is full")) : begin(offered);
-  const upload = clinic.client.upload(manifest, file);
-  setTimeout(() => {
-    full = false;
-  }, 200);
-  await upload;
+    full ? Promise.reject(new SpoolFault("DiskFull", "The operator's volume is full", 12_345)) : begin(offered);
+  let tries = 0;
+  let needed: number | undefined;
+  operator.coordinator.foundNoRoom = (bytes) => {
+    needed = bytes;
+    // More often than any other fault is borne.
+    if (++tries === 12) full = false;
+  };
+  await clinic.client.upload(manifest, file);
+  expect(tries).toBe(12);
+  expect(needed).toBe(12_345);
+});
+
+test("an upload of an attempt that has ended is refused for good, with a code of its own", async () => {
+  const clinic = await connectedAgent();
+  const { file, manifest } = await fileOf(LEAF_BYTES);
+  operator.coordinator.admit = async () => {
+    throw new TransportFault("AttemptEnded", "this attempt of the round has ended");
+  };
+  await expect(clinic.client.upload(manifest, file)).rejects.toMatchObject({ code: "AttemptEnded", retry: "never" });
 });
 
 test("a corrupted chunk is refused on arrival", async () => {

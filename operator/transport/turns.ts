@@ -1,0 +1,48 @@
+/**
+ * How many uploads and downloads are under way at a time. Each takes some MiB of buffers on its way through TLS, HTTP/2 and gRPC, and two
+ * hundred that all began with the same step of a round took 700 MiB, which malloc then kept.
+ * Holds: in the order of arrival; nobody waits for the slow: whoever has had a turn for `patienceMs` goes on without it.
+ */
+
+export interface TurnsOptions {
+  atOnce: number;
+  patienceMs: number;
+}
+
+/**
+ * 16 fill any link when they are near, at one chunk each; far away, where they would not, half a second lets the next 16 begin: of 256
+ * sites the last begins after eight seconds.
+ */
+export const TRANSFERS: TurnsOptions = { atOnce: 16, patienceMs: 500 };
+
+export class Turns {
+  readonly #patienceMs: number;
+  readonly #waiting: Array<() => void> = [];
+  #free: number;
+
+  constructor({ atOnce, patienceMs }: TurnsOptions) {
+    this.#free = atOnce;
+    this.#patienceMs = patienceMs;
+  }
+
+  /** Does the work when its turn has come; the turn ends with the work, or before. */
+  async take<T>(work: () => Promise<T>): Promise<T> {
+    if (this.#free > 0) this.#free -= 1;
+    else await new Promise<void>((resolve) => this.#waiting.push(resolve));
+    let isOver = false;
+    const over = () => {
+      if (isOver) return;
+      isOver = true;
+      clearTimeout(timer);
+      const next = this.#waiting.shift();
+      if (next) next();
+      else this.#free += 1;
+    };
+    const timer = setTimeout(over, this.#patienceMs);
+    try {
+      return await work();
+    } finally {
+      over();
+    }
+  }
+}
