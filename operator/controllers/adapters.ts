@@ -5,6 +5,7 @@
 import { mkdir, readdir, rename, rm, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { effect } from "../fault-injection.ts";
+import { PublishFault } from "../publish/fault.ts";
 import { describeFile, type OciRepository } from "../publish/oci.ts";
 import { pullAdapter } from "../publish/pull-adapter.ts";
 
@@ -106,6 +107,10 @@ export class AdapterStore {
       if (digest !== version.adapterDigest)
         throw new Error(`the registry's adapter has digest ${digest} and not ${version.adapterDigest}`);
       return { file: await this.keep(pulled.weightsFile, digest), byteLength: pulled.byteLength };
+    } catch (error) {
+      // Not the end of the round that wanted it: the next process asks again.
+      if (this.#stopped.signal.aborted) throw new PublishFault("RegistryUnreachable", "the operator stops");
+      throw error;
     } finally {
       await rm(folder, { recursive: true, force: true });
       effect("file", "remove the folder of a pulled adapter");
