@@ -2,8 +2,8 @@
 import fc from "fast-check";
 import type { AnswerStep } from "../cohorts.ts";
 import type { Report } from "../reports.ts";
-import { known, type Simulation } from "./simulation.ts";
-import { TERMS } from "./worlds.ts";
+import type { Simulation } from "./simulation.ts";
+import { known, TERMS } from "./worlds.ts";
 
 export const TEN = ["ann", "ben", "cy", "dee", "eve", "fay", "gus", "hal", "ida", "joe"];
 

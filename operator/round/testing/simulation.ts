@@ -21,7 +21,7 @@ import {
 } from "../reports.ts";
 import type { Action, ClosedCohort, PlanResult, PublishResult, World } from "../world.ts";
 import { Planner, type Setting } from "./planner.ts";
-import { pending, world } from "./worlds.ts";
+import { known, pending, world } from "./worlds.ts";
 
 type Memory = Pick<World, "plan" | "sum" | "candidate" | "publish" | "publishing" | "activated">;
 
@@ -54,6 +54,8 @@ export class Simulation {
   #lookAgainAtMs: number | undefined;
   readonly #planner: Planner;
   #memory: Memory = noMemory();
+  /** Whose bytes are in the sum, once each; in memory too. */
+  readonly #summed = new Map<string, string>();
   #world: World;
   /** Of the operator's own work: what fails for now. */
   readonly broken = new Set<"plan" | "candidate">();
@@ -109,6 +111,7 @@ export class Simulation {
   crash(): void {
     this.record = decodeRecord(encodeRecord(this.record));
     this.#memory = noMemory();
+    this.#summed.clear();
     this.#actions = [];
   }
 
@@ -118,6 +121,8 @@ export class Simulation {
     if (!agent.isConnected) return;
     if (this.record.draw) this.#draw(name);
     if (agent.attempt === 0) return;
+    // The network is slow: the last words of the attempt before come now.
+    if (agent.attempt > 1) this.#late(name, agent.attempt - 1);
     if (agent.work === "trained") this.#share(name, agent);
     if (agent.work === "training") this.report(name, { ...status, state: "Trained" });
     if (agent.work === "accepted") this.report(name, { ...status, state: "Training" });
@@ -186,6 +191,12 @@ export class Simulation {
     else if (!this.record.secure || expects(this.record, name, "mask")) this.upload(name, agent.attempt);
   }
 
+  #late(name: string, attempt: number): void {
+    const step = STEPS.find((one) => expects(this.record, name, one));
+    if (step && !isOfEndedAttempt(this.record, attempt, step)) this.answer(name, step);
+    this.upload(name, attempt);
+  }
+
   #draw(name: string): void {
     const { number } = this.record.draw!;
     this.record = applyCommitment(this.record, name, { number, commitment: `c ${name}`, signature: "s" });
@@ -210,6 +221,7 @@ export class Simulation {
       case "dropAttempt":
         expect(action.attempt).toBe(record.attempt - 1);
         this.#memory = { ...memory, sum: { added: [], refused: [] } };
+        this.#summed.clear();
         return;
       case "sendPlan":
         for (const name of action.participants) this.#deliver(name);
@@ -222,8 +234,11 @@ export class Simulation {
         }
         return;
       case "sum": {
-        const added = new Set([...memory.sum.added, ...action.contributions.map((c) => c.participant)]);
-        this.#memory = { ...memory, sum: { ...memory.sum, added: [...added] } };
+        for (const { participant, root } of action.contributions)
+          if (!this.#summed.has(participant)) this.#summed.set(participant, root);
+        const refused = new Set(memory.sum.refused.map(({ participant }) => participant));
+        const added = [...this.#summed.keys()].filter((one) => !refused.has(one));
+        this.#memory = { ...memory, sum: { ...memory.sum, added } };
         return;
       }
       case "unmask": {
@@ -234,8 +249,7 @@ export class Simulation {
         return;
       }
       case "makeCandidate": {
-        for (const { root } of action.contributions) expect(root).toMatch(new RegExp(`-${record.attempt}$`));
-        const digest = action.contributions.map(({ root }) => root).join(" ");
+        const digest = action.contributions.map(({ participant }) => this.#summed.get(participant)).join(" ");
         const retry = { atMs: this.nowMs, tries: 1 };
         this.#memory = this.broken.has("candidate")
           ? { ...memory, candidate: { kind: "failed", problem: "no room", retry } }
@@ -252,9 +266,7 @@ export class Simulation {
         expect(this.pushed.size).toBe(1);
         this.#memory = { ...memory, activated: true };
         return;
-      case "announce":
-      case "announceDraw":
-      case "cleanUp":
+      default: // What an agent is asked, it looks up itself.
     }
   }
 
@@ -284,8 +296,4 @@ export class Simulation {
 
 function noMemory(): Memory {
   return { sum: { added: [], refused: [] }, publishing: false, activated: false };
-}
-
-export function known() {
-  return world().federation as Extract<World["federation"], { kind: "known" }>;
 }

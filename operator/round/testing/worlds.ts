@@ -28,6 +28,10 @@ export function world(over: Partial<World> = {}): World {
   };
 }
 
+export function known() {
+  return world().federation as Extract<World["federation"], { kind: "known" }>;
+}
+
 export function pending(): RoundRecord {
   return newRecord({ name: "fed-r1", uid: "u1", federation: "fed" }, T0);
 }
