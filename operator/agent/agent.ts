@@ -144,7 +144,9 @@ export class Agent {
   /** Ends the loops where they are; the ledger knows how to go on. */
   async stop(): Promise<void> {
     this.#isStopped = true;
+    for (const work of this.#works.values()) work.stop();
     await this.#judging;
+    // What a plan that was just judged has begun.
     for (const work of this.#works.values()) work.stop();
     await Promise.all(this.#runs.values());
   }

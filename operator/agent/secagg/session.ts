@@ -179,10 +179,10 @@ export class SecureSession {
     this.#deps.link.say(this.#assignment, message, this.#voice.signal).then(
       () => this.#settle(of, "taken", settled),
       (error: unknown) => {
-        if (error instanceof OperatorFault) {
-          this.#refusal = { reason: error.reason, message: error.message };
-          this.#settle(of, "refused", settled);
-        } else this.#settle(of, "unsent", () => {}); // the agent stops, or the session has ended
+        // Anything else says that the agent stops or the session has ended: this process says it no more.
+        if (!(error instanceof OperatorFault)) return;
+        this.#refusal = { reason: error.reason, message: error.message };
+        this.#settle(of, "refused", settled);
       },
     );
   }
