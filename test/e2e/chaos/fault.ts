@@ -32,8 +32,8 @@ export interface Fault {
   /** Before its rounds are made. */
   prepare?(arena: Arena): Promise<void>;
   strike(arena: Arena, rounds: readonly RoundAt[]): Promise<void>;
-  /** It goes on for as long as the run's outages are; else what follows comes at once. */
-  lasts?: true;
+  /** It goes on for as long as the run's outages are, or for 20 s of it; else what follows comes at once. */
+  lasts?: "outage" | "briefly";
   /** What has kept the rounds goes on keeping them until the end of the fault; by itself they go on while it lasts. */
   holds?: true;
   /** Ends it. */

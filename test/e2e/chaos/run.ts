@@ -20,6 +20,8 @@ import type { Row } from "./table.ts";
 const RUN = Date.now().toString(36).slice(-5);
 /** From the fault's end, and three outages more. Rounds have deadlines of their own; beyond them all something hangs. */
 const PATIENCE_MS = 420_000;
+/** Longer than everything that tries again. */
+const BRIEF_MS = 20_000;
 const NOTHING_LEFT_MS = 60_000;
 const POLL_MS = 250;
 
@@ -39,11 +41,9 @@ export async function run(arena: Arena, fault: Fault, outageMs: number): Promise
   const rounds = await allAtTheirMoments(arena, fault);
   const before = await Promise.all(rounds.map((at) => seen(arena, at)));
   const struckMs = Date.now();
-  const striking = fault.strike(arena, rounds);
-  // Some strikes wait for the fault to have taken hold; what kept the rounds stays until then.
-  await striking;
+  await fault.strike(arena, rounds);
   if (!fault.holds) await Promise.all(rounds.map((at) => letGo(arena, at)));
-  if (fault.lasts) await delay(outageMs);
+  if (fault.lasts) await delay(fault.lasts === "outage" ? outageMs : Math.min(outageMs, BRIEF_MS));
   await fault.heal?.(arena, rounds);
   if (fault.holds) await Promise.all(rounds.map((at) => letGo(arena, at)));
   const after = await allOver(arena, before, PATIENCE_MS + 3 * outageMs);

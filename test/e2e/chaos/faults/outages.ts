@@ -1,4 +1,4 @@
-/** API servers, lines and the registry away, slow, lossy or hostile, each for as long as the run's outages are (two minutes in `make chaos`). */
+/** API servers, lines and the registry away, slow, lossy or hostile, some for as long as the run's outages are (two minutes in `make chaos`). */
 import {
   cutLink,
   isolate,
@@ -23,7 +23,7 @@ const apiServer = (cluster: string): Pick<Fault, "strike" | "lasts" | "heal"> =>
   async strike() {
     for (const program of ["kube-apiserver", "etcd"]) await killProgram(findCluster(cluster), program);
   },
-  lasts: true,
+  lasts: "outage",
   async heal({ clusters }) {
     await up([...clusters]);
   },
@@ -48,7 +48,7 @@ export const outages: readonly Fault[] = [
     async strike() {
       for (const cluster of ["coordinator", "west"]) signal(cluster, "SIGSTOP");
     },
-    lasts: true,
+    lasts: "briefly",
     async heal() {
       for (const cluster of ["coordinator", "west"]) signal(cluster, "SIGCONT");
     },
@@ -59,7 +59,7 @@ export const outages: readonly Fault[] = [
     quick: true,
     at: each(MOMENTS, succeeds),
     strike: () => cutLink("west"),
-    lasts: true,
+    lasts: "outage",
     heal: () => restoreLink("west"),
   },
   {
@@ -67,7 +67,7 @@ export const outages: readonly Fault[] = [
     slug: "line-op",
     at: each(MOMENTS, succeeds),
     strike: () => isolate("coordinator"),
-    lasts: true,
+    lasts: "outage",
     heal: () => rejoin("coordinator"),
   },
   {
@@ -75,7 +75,7 @@ export const outages: readonly Fault[] = [
     slug: "slow",
     at: each(MOMENTS, succeeds),
     strike: (arena) => everySite(arena, (name) => slowDown(name, SLOW_KIB_PER_SECOND)),
-    lasts: true,
+    lasts: "outage",
     heal: (arena) => everySite(arena, (name) => speedUp(name, SLOW_KIB_PER_SECOND)),
   },
   {
@@ -84,7 +84,7 @@ export const outages: readonly Fault[] = [
     quick: true,
     at: each(MOMENTS, succeeds),
     strike: () => losePackets("coordinator", LOSS),
-    lasts: true,
+    lasts: "outage",
     heal: () => stopLosing("coordinator"),
   },
   {
@@ -92,7 +92,7 @@ export const outages: readonly Fault[] = [
     slug: "reg-down",
     at: each(["planning", "publishing"], succeeds),
     strike: ({ gate }) => gate.close(),
-    lasts: true,
+    lasts: "outage",
     heal: ({ gate }) => gate.open(),
   },
   {
@@ -101,7 +101,7 @@ export const outages: readonly Fault[] = [
     quick: true,
     at: each(["planning", "publishing"], succeeds),
     strike: async ({ gate }) => gate.become("failing"),
-    lasts: true,
+    lasts: "briefly",
     heal: async ({ gate }) => gate.become("fair"),
   },
   {
@@ -116,7 +116,7 @@ export const outages: readonly Fault[] = [
     slug: "reg-cut",
     at: { publishing: succeeds },
     strike: async ({ gate }) => gate.become("cutting"),
-    lasts: true,
+    lasts: "briefly",
     heal: async ({ gate }) => gate.become("fair"),
   },
   {

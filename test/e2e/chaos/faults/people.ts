@@ -88,7 +88,7 @@ export const people: readonly Fault[] = [
       await podsAre(kube, "agent", 0);
       await deleteAll(arena, rounds);
     },
-    lasts: true,
+    lasts: "briefly",
     async heal({ under }) {
       const { kubectl, kube } = under.site("south");
       await scale(kubectl, "deployment/rondo-agent", 1);

@@ -37,7 +37,7 @@ export const surroundings: readonly Fault[] = [
     quick: true,
     at: each(MOMENTS, succeeds),
     strike: async ({ under }) => fillDisk(join(under.state, "operator")),
-    lasts: true,
+    lasts: "briefly",
     heal: async ({ under }) => clearDisk(join(under.state, "operator")),
   },
   {
@@ -48,7 +48,7 @@ export const surroundings: readonly Fault[] = [
       fillDisk(join(under.state, "operator"));
       killProcess("coordinator", "operator");
     },
-    lasts: true,
+    lasts: "briefly",
     heal: async ({ under }) => clearDisk(join(under.state, "operator")),
   },
   {
@@ -56,7 +56,7 @@ export const surroundings: readonly Fault[] = [
     slug: "disk-site",
     at: each(MOMENTS, succeeds),
     strike: async ({ under }) => fillDisk(under.site("west").folders.agent),
-    lasts: true,
+    lasts: "briefly",
     heal: async ({ under }) => clearDisk(under.site("west").folders.agent),
   },
   {

@@ -98,7 +98,7 @@ export const trainers: readonly Fault[] = [
     async strike({ under }) {
       under.site("south").behave("train", "training");
     },
-    lasts: true,
+    lasts: "briefly",
     heal: () => advertiseGpus("south", GPUS),
   },
   {
