@@ -115,7 +115,10 @@ export class OperatorCoordinator implements Coordinator {
       this.#checkPlan(record, report.body.planHash);
     if (isStepReport(report)) return this.#answered(record, participant, report);
     const before = this.#workplace.desk.get(record.uid) ?? record;
-    const change = (now: RoundRecord) => applyReport(now, participant, plainReport(report), this.#context.now());
+    const said = plainReport(report);
+    // Whose shares could not be opened in an attempt that has ended says nothing of the shares of the next.
+    const heard = said.kind === "fail" && work.attempt < record.attempt ? { ...said, accused: [] } : said;
+    const change = (now: RoundRecord) => applyReport(now, participant, heard, this.#context.now());
     const after = change(before);
     if (after !== before && isProgressOnly(before, after)) this.#workplace.desk.note(record.uid, change);
     else if (after !== before) await this.#workplace.desk.update(record.uid, change);

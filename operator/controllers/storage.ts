@@ -79,7 +79,8 @@ export class Storage {
   noteFull(): void {
     this.#isFull = true;
     this.#judge();
-    this.#again(0);
+    // Not at once: where there is room by the count and yet none for a file, whoever is woken would come back without end.
+    this.#again(LOOK_FULL_MS);
   }
 
   /** What openJournal() tells. */

@@ -8,6 +8,7 @@ import type { Contribution, RoundRecord } from "../../round/record.ts";
 import type { Action } from "../../round/world.ts";
 import type { Context } from "../context.ts";
 import { there } from "../objects.ts";
+import { isDiskFull } from "../storage.ts";
 import { activate } from "./actions/activate.ts";
 import { makeCandidate } from "./actions/candidate.ts";
 import { cleanUp } from "./actions/clean-up.ts";
@@ -76,8 +77,9 @@ async function addUp(workplace: Workplace, record: RoundRecord, contributions: C
     sum.add({ cohort: cohortOf(record, participant)!.number, participant, file });
 }
 
-/** What is tried again shows in no status meanwhile. */
+/** What is tried again shows in no status meanwhile, but for a full volume. */
 function tell(context: Context, record: RoundRecord, step: string, error: unknown): never {
+  if (isDiskFull(error)) context.storage.noteFull();
   context.log.warn({ round: record.name, step, err: error }, "a step of the round failed");
   throw error;
 }
