@@ -3,7 +3,7 @@
  * Holds: whoever stops counting is named with a reason and a sentence.
  */
 import type { RoundFault } from "./faults.ts";
-import { BEFORE_TRAINED, changed, isOut, isSettled, sentence } from "./participants.ts";
+import { BEFORE_TRAINED, changed, isOut, isSettled, NOT_NEEDED, sentence } from "./participants.ts";
 import type { RoundParticipant, RoundRecord } from "./record.ts";
 import { missedStep, nextStepEnd } from "./secure-steps.ts";
 import type { Action, World } from "./world.ts";
@@ -35,7 +35,10 @@ export function quorumFault(record: RoundRecord): RoundFault | undefined {
     possible,
     minimum: record.plan!.minimum,
     invited: record.participants.length,
-    lost: out.map(({ name, state, message }) => ({ name, state, message })),
+    // Who was not needed did nothing wrong: a person looks for who did.
+    lost: out
+      .filter(({ reason }) => reason !== NOT_NEEDED)
+      .map(({ name, state, message }) => ({ name, state, message })),
   };
 }
 

@@ -6,6 +6,8 @@ import { MESSAGE_MAX, type ParticipantState } from "../api/federation-round.ts";
 import type { RoundParticipant, RoundRecord } from "./record.ts";
 
 export const OUT: readonly ParticipantState[] = ["Refused", "Excluded", "Lost", "Failed"];
+/** Of whoever was left behind because enough others were there (stragglers.ts). */
+export const NOT_NEEDED = "NotNeeded";
 /** A contribution may still come, and needs the training deadline to come in time. */
 export const BEFORE_TRAINED: readonly ParticipantState[] = ["Invited", "Accepted", "Scheduling", "Training"];
 
