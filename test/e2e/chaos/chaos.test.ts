@@ -12,6 +12,7 @@ import { eventually } from "../failures/rounds.ts";
 import { Arena } from "./arena.ts";
 import { attempts } from "./faults/attempts.ts";
 import { crashes } from "./faults/crashes.ts";
+import { losses } from "./faults/losses.ts";
 import { outages } from "./faults/outages.ts";
 import { people } from "./faults/people.ts";
 import { surroundings } from "./faults/surroundings.ts";
@@ -25,7 +26,7 @@ const outageMs = 1000 * Number(process.env.RONDO_CHAOS_OUTAGE ?? 5);
 const table = process.env.RONDO_CHAOS_TABLE;
 const LOG = ".rondo/logs/chaos.log";
 
-const all = [...crashes, ...outages, ...surroundings, ...trainers, ...attempts, ...people];
+const all = [...crashes, ...outages, ...surroundings, ...trainers, ...attempts, ...people, ...losses];
 const chosen = all.filter(({ slug, quick }) =>
   wanted === "all" ? true : wanted ? wanted.split(",").includes(slug) : quick,
 );

@@ -10,9 +10,9 @@ import { deletePod, killProcess } from "../../failures/crashes.ts";
 import { MOVED } from "../../failures/federation.ts";
 import { eventually } from "../../failures/rounds.ts";
 import type { Arena } from "../arena.ts";
-import { each, type Fault, succeeds, without } from "../fault.ts";
+import { each, type Fault, succeeds } from "../fault.ts";
 import { MOMENTS } from "../moments.ts";
-import { emptyFolder, podsAre, scale } from "../workloads.ts";
+import { podsAre, scale } from "../workloads.ts";
 
 const kubelet = async (arena: Arena, cluster: string) => {
   await killProgram(findCluster(cluster), "kubelet");
@@ -115,23 +115,6 @@ export const crashes: readonly Fault[] = [
     slug: "op-reboot",
     at: each(MOMENTS, succeeds),
     strike: (arena) => reboot(arena, "coordinator"),
-  },
-  {
-    name: "a site's volume lost, with ledger and deltas",
-    slug: "ag-lost",
-    at: {
-      planning: succeeds,
-      training: without({ north: /./ }),
-      aggregating: succeeds,
-      publishing: succeeds,
-    },
-    async strike({ under }) {
-      const { kubectl, kube, folders } = under.site("north");
-      await scale(kubectl, "deployment/rondo-agent", 0);
-      await podsAre(kube, "agent", 0);
-      emptyFolder(folders.agent);
-      await scale(kubectl, "deployment/rondo-agent", 1);
-    },
   },
 ];
 
