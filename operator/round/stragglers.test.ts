@@ -44,6 +44,14 @@ describe("a trusted round that wants two of three", () => {
     ]);
   });
 
+  test("that fails in the end names who is to blame, and not who was not needed", () => {
+    const { record } = look(wanting(training("Training", "Contributed", "Contributed"), 2), added("ben", "cy"));
+    const refused = [{ participant: "ben", reason: "NotOpened", message: "record 1 was altered" }];
+    expect(look(record, { sum: { added: ["cy"], refused } }).record.outcome!.message).toBe(
+      "1 of 3 can still contribute, 2 are needed; ben Excluded (record 1 was altered)",
+    );
+  });
+
   test("waits for everybody where it wants everybody", () => {
     expect(look(training("Training", "Contributed", "Contributed"), added("ben", "cy")).record.phase).toBe("Training");
   });

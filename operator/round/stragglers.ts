@@ -5,7 +5,7 @@
  */
 import { awaited, counted } from "./cohorts.ts";
 import type { Sifted } from "./members.ts";
-import { changed, isSettled } from "./participants.ts";
+import { changed, isSettled, NOT_NEEDED } from "./participants.ts";
 import type { RoundRecord } from "./record.ts";
 import type { Action, World } from "./world.ts";
 
@@ -15,7 +15,7 @@ export function leaveStragglers({ record, actions }: Sifted, world: World): Sift
   const late = record.secure ? lateInCohorts(record, enough) : lateInSum(record, enough, world);
   if (late.length === 0) return { record, actions };
   const why = {
-    reason: "NotNeeded",
+    reason: NOT_NEEDED,
     message: `${enough} contributions are all that the round wants, and they are there`,
   };
   const participants = record.participants.map((p) =>
