@@ -51,6 +51,8 @@ export class InitialiseJobs {
   readonly #wake: (federation: string) => void;
   readonly #opened = new Set<string>();
   readonly #created = new Set<string>();
+  /** Uids of federations whose Job this process has seen to be gone. */
+  readonly #forgotten = new Set<string>();
 
   /** @param tasks  started when the first federation needs it */
   constructor(context: Context, tasks: () => Promise<TaskServer>, wake: (federation: string) => void) {
@@ -86,6 +88,14 @@ export class InitialiseJobs {
     if (!stored) return;
     await this.#context.client.delete(JOBS, { namespace, name: jobNameOf(name) });
     await this.#drop(uid, stored);
+  }
+
+  /** Of a federation that has a version: the process that published it may have died before it could forget. */
+  async forgetOnce(federation: Federation): Promise<void> {
+    const { uid } = federation.metadata;
+    if (this.#forgotten.has(uid)) return;
+    await this.forget(federation);
+    this.#forgotten.add(uid);
   }
 
   /** When no Federation has this name any more: the Job went with its owner, its task and token go here. */

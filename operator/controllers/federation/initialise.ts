@@ -57,7 +57,8 @@ export async function initialise(
     await publishInitial(context, federation, file, signal);
     await jobs.forget(federation);
     // Pulled into a folder of its own, which a failed push keeps for the next try.
-    if (!source) await rm(dirname(file), { recursive: true, force: true });
+    if (source) return;
+    await rm(dirname(file), { recursive: true, force: true });
     effect("file", "remove what version 0 was pulled into");
   });
   const message = result?.kind === "failed" && result.error instanceof Error ? result.error.message : undefined;

@@ -71,7 +71,10 @@ export class FederationReconciler {
   async #initial(federation: Federation): Promise<number | undefined> {
     const { context } = this.#modules;
     const before = initialState(context, federation);
-    if (before.kind === "ready" || context.versions.active(federation.metadata.name)) return undefined;
+    if (before.kind === "ready" || context.versions.active(federation.metadata.name)) {
+      await this.#modules.jobs.forgetOnce(federation);
+      return undefined;
+    }
     const { state, againMs } = await initialise(this.#modules, federation);
     noteInitialState(context, federation, state);
     if (state.kind !== before.kind) this.#wakeRounds(federation.metadata.name);

@@ -2,7 +2,7 @@
  * An operator and five sites (installation.ts) with a registry and trainers. Each case is a federation of its own with one round: what was the
  * same in all cases would hide what a case has left behind.
  */
-import { rmSync } from "node:fs";
+import { readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import type { FederationSpecInput } from "../../../operator/api/federation.ts";
 import type { FederationRound } from "../../../operator/api/federation-round.ts";
@@ -16,7 +16,8 @@ import { type Registry, startRegistry } from "../registry.ts";
 import { sharedApiServer } from "../shared-api-server.ts";
 import { buildInto, isConnected, type Place, prepareOperator, prepareSite, until } from "./installation.ts";
 import type { Program } from "./program.ts";
-import { Trainers } from "./trainers.ts";
+import type { Scenario } from "./scenarios.ts";
+import { moved, Trainers } from "./trainers.ts";
 
 export const BASE_MODEL = { name: "test/llama", revision: "main", digest: `sha256:${"0".repeat(64)}` };
 const RANK = 4;
@@ -47,11 +48,15 @@ export async function startFederation(folder: string): Promise<FaultFederation> 
   try {
     const api = await sharedApiServer();
     const registry = undo.use(await startRegistry());
-    await pushInitial(registry, folder);
+    const initial = await pushInitial(registry, folder);
     const namespace = await api.createNamespace("coordinator");
     const place: Place = { api, folder, build, namespace, undo };
     const operator = await prepareOperator(place);
-    await operator.start();
+    await operator.program.start();
+    const { client } = api;
+    const makers = new Trainers({ client, namespace, ...operator.tasks, kind: "initialise", train: () => initial });
+    undo.defer(() => makers.stop());
+    await makers.start();
     const started = await Promise.all(SITES.map((site) => startSite(place, site)));
     const bySite = <T>(of: (site: (typeof started)[number]) => T) =>
       Object.fromEntries(started.map((site) => [site.name, of(site)])) as Record<SiteName, T>;
@@ -61,7 +66,7 @@ export async function startFederation(folder: string): Promise<FaultFederation> 
       namespace,
       registry,
       folder,
-      programs: { operator, ...bySite(({ agent }) => agent) },
+      programs: { operator: operator.program, ...bySite(({ agent }) => agent) },
       trainers: bySite(({ trainers }) => trainers),
       siteNamespaces: bySite((site) => site.namespace),
       [Symbol.asyncDispose]: () => dispose.disposeAsync(),
@@ -76,7 +81,11 @@ async function startSite(place: Place, name: SiteName) {
   const { client } = place.api;
   const { agent, namespace, tasks } = await prepareSite(place, name);
   await agent.start();
-  const trainers = new Trainers({ client, namespace, ...tasks, step: STEPS[name] });
+  const trainers = new Trainers({
+    ...{ client, namespace, ...tasks },
+    kind: "train",
+    train: (adapter) => moved(adapter, STEPS[name]),
+  });
   place.undo.defer(() => trainers.stop());
   await trainers.start();
   await until(`${name} is connected`, 30_000, () => isConnected({ client, namespace: place.namespace }, name));
@@ -95,7 +104,7 @@ export async function setSuspended(
 export async function createFederation(
   { client, namespace, registry }: FaultFederation,
   name: string,
-  { sites, privacy }: { sites: readonly SiteName[]; privacy: "secure" | "trusted" },
+  { sites, privacy, initialise }: Pick<Scenario, "sites" | "privacy" | "initialise">,
 ): Promise<void> {
   const spec: FederationSpecInput = {
     baseModel: BASE_MODEL,
@@ -103,7 +112,7 @@ export async function createFederation(
       rank: RANK,
       alpha: 2 * RANK,
       targetModules: MODULES,
-      initialFrom: { reference: `${registry.host}/start/adapter:v3` },
+      ...(!initialise && { initialFrom: { reference: `${registry.host}/start/adapter:v3` } }),
     },
     training: { image: "trainer:test", steps: 1, resources: { gpus: 0 } },
     participants: { selector: { matchExpressions: [{ key: "site", operator: "In", values: [...sites] }] }, minimum: 3 },
@@ -135,8 +144,8 @@ export function repositoryOf({ registry }: FaultFederation, name: string): OciRe
   return new OciRepository({ registry: registry.host, repository: `faults/${name}`, plainHttp: true });
 }
 
-/** No kubelet is there to run an initialise Job: version 0 comes from another federation. */
-async function pushInitial(registry: Registry, folder: string): Promise<void> {
+/** For federations that start from another one's adapter. @returns the file's bytes, for those that make version 0 in a Job */
+async function pushInitial(registry: Registry, folder: string): Promise<Buffer> {
   const weights = join(folder, "start.safetensors");
   const tensors = MODULES.flatMap((module) => {
     const name = `base_model.model.model.layers.0.self_attn.${module}`;
@@ -155,4 +164,5 @@ async function pushInitial(registry: Registry, folder: string): Promise<void> {
     { weights, config, rank: RANK },
     { federation: "elsewhere", version: 3, baseModel: BASE_MODEL },
   );
+  return readFileSync(weights);
 }

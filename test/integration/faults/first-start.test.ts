@@ -52,7 +52,7 @@ async function firstStart(who: Who, kill?: Moment): Promise<{ effects: Moment[] 
   const give = (program: Program, name: Who) =>
     program.give({ id, federation: "none", ...(kill && name === who && { kill }) });
 
-  const operator = await prepareOperator(place);
+  const { program: operator } = await prepareOperator(place);
   give(operator, "operator");
   await operator.start();
   const { agent } = await prepareSite(place, SITE);

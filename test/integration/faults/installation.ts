@@ -29,12 +29,22 @@ export interface Place {
   undo: AsyncDisposableStack;
 }
 
+/** Where a program's task server listens, and what its certificate names. */
+export interface TaskDoor {
+  port: number;
+  serverName: string;
+}
+
+export interface PreparedOperator {
+  program: Program;
+  tasks: TaskDoor;
+}
+
 export interface PreparedSite {
   name: string;
   namespace: string;
   agent: Program;
-  /** Where its agent's task server listens, and what its certificate names. */
-  tasks: { port: number; serverName: string };
+  tasks: TaskDoor;
 }
 
 /** @returns the folder of the build */
@@ -45,7 +55,7 @@ export function buildInto(folder: string): string {
   return build;
 }
 
-export async function prepareOperator({ api, folder, build, namespace, undo }: Place): Promise<Program> {
+export async function prepareOperator({ api, folder, build, namespace, undo }: Place): Promise<PreparedOperator> {
   const [agents, enrolment, tasks, metrics] = await freePorts(4);
   await makeService(api.client, namespace, "rondo-tasks");
   const home = join(folder, "operator");
@@ -62,7 +72,7 @@ export async function prepareOperator({ api, folder, build, namespace, undo }: P
   const argv = [join(build, "main.js"), "operator", "--config", "CONFIG", "--kubeconfig", "KUBECONFIG"];
   const program = new Program({ name: "operator", argv, config, kubeconfig, folder: home, metricsPort: metrics! });
   undo.defer(() => program.stop());
-  return program;
+  return { program, tasks: { port: tasks!, serverName: `rondo-tasks.${namespace}.svc` } };
 }
 
 /** The operator runs: the invitation says how it is reached. */

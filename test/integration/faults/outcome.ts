@@ -14,7 +14,9 @@ import { type FaultFederation, INITIAL_VALUE, repositoryOf, roundOf, SITES, STEP
 import type { Scenario } from "./scenarios.ts";
 
 /** Spaces of the operator's journal that only an open round may have rows in. */
-const OF_OPEN_ROUNDS = ["secagg", "plans", "round-keys", "round-numbers", "transport/uploads"];
+const OF_OPEN_ROUNDS = ["secagg", "plans", "round-keys", "round-numbers", "transport/uploads", "initialise"];
+/** Secrets that are a program's own and for good: named after it, never after a federation. */
+const OWN = /^rondo-/;
 const ENDED = ["Succeeded", "Failed", "Cancelled"];
 
 export async function hasEnded(federation: FaultFederation, name: string): Promise<boolean> {
@@ -73,14 +75,11 @@ async function valuesOf(federation: FaultFederation, name: string, digest: strin
 
 /** @returns what an ended round has left in clusters and on volumes, in words; empty: nothing */
 export async function leftovers(federation: FaultFederation): Promise<string[]> {
-  const { client, programs, siteNamespaces } = federation;
-  const left: string[] = [];
+  const { namespace: coordinator, programs, siteNamespaces } = federation;
+  const left = (await namesInCluster(federation, coordinator)).map((name) => `operator: ${name}`);
   for (const site of SITES) {
     const namespace = siteNamespaces[site];
-    const kinds: Array<ResourceKind<RawObject>> = [JOBS, PODS, SECRETS];
-    const lists = await Promise.all(kinds.map((kind) => client.list(kind, { namespace })));
-    const names = lists.flatMap(({ items }) => items.map(({ metadata }) => metadata.name));
-    left.push(...names.filter((name) => name !== "rondo-agent-identity").map((name) => `${site}: ${name}`));
+    left.push(...(await namesInCluster(federation, namespace)).map((name) => `${site}: ${name}`));
     left.push(...namesIn(join(programs[site].dataDir, "work")).map((name) => `${site}: work/${name}`));
     left.push(...openSessions(join(programs[site].dataDir, "ledger.db")).map((session) => `${site}: ${session}`));
   }
@@ -91,6 +90,13 @@ export async function leftovers(federation: FaultFederation): Promise<string[]> 
   const rows = rowsOf(join(dataDir, "journal.sqlite"), OF_OPEN_ROUNDS);
   left.push(...rows.map(({ space, key }) => `operator: ${space} ${key}`));
   return left;
+}
+
+/** Of Jobs, their pods and Secrets. */
+async function namesInCluster({ client }: FaultFederation, namespace: string): Promise<string[]> {
+  const kinds: Array<ResourceKind<RawObject>> = [JOBS, PODS, SECRETS];
+  const lists = await Promise.all(kinds.map((kind) => client.list(kind, { namespace })));
+  return lists.flatMap(({ items }) => items.map(({ metadata }) => metadata.name)).filter((name) => !OWN.test(name));
 }
 
 /** Sessions of secure aggregation that hold secrets still. */

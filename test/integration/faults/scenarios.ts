@@ -7,6 +7,8 @@ import type { Moment } from "./names.ts";
 export interface Scenario {
   says: string;
   privacy: "secure" | "trusted";
+  /** Version 0 is made by a Job of the operator's, and not fetched. */
+  initialise?: boolean;
   /** Whom the federation invites. */
   sites: readonly SiteName[];
   /** Who is in the mean, and nobody else; ascending. */
@@ -17,6 +19,8 @@ export interface Scenario {
   deaths: Partial<Record<SiteName, Moment>>;
   /** While the round runs; programs die after effects that come when this has ended. */
   during(federation: FaultFederation, hasDied: (site: SiteName) => boolean): Promise<void>;
+  /** Of the operator's effects, those up to this one; what comes after is another scenario's. */
+  upTo?: string;
   /** When it has ended. */
   after(federation: FaultFederation): Promise<void>;
 }
@@ -30,6 +34,13 @@ export const oneAttempt: Scenario = {
   deaths: {},
   async during() {},
   async after() {},
+};
+
+export const fromNothing: Scenario = {
+  ...oneAttempt,
+  says: "a federation that makes version 0",
+  initialise: true,
+  upTo: "api: create federationrounds fed-r1",
 };
 
 export const trusted: Scenario = { ...oneAttempt, says: "a trusted round of four", privacy: "trusted" };

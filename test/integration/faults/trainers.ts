@@ -1,6 +1,5 @@
 /**
- * Kubelet and trainer of one site: every pod of a trainer's Job is run at once, by adding the site's step to every value of the adapter that its
- * agent hands out. Like rondo_trainer it comes again while the agent is away.
+ * Kubelet and trainer of one site, or of the operator for version 0: every pod of a trainer's Job is run at once. Like rondo_trainer it comes again while the agent is away.
  */
 import { setTimeout as sleep } from "node:timers/promises";
 import { TestTrainer } from "../../../operator/agent/testing/trainer.ts";
@@ -21,7 +20,9 @@ export interface TrainersOptions {
   /** Where the agent listens, and what its certificate names. */
   port: number;
   serverName: string;
-  step: number;
+  /** What it does to the adapter that it is handed; for kind initialise it is handed none. */
+  train: (adapter: Buffer) => Buffer;
+  kind: "train" | "initialise";
 }
 
 export class Trainers {
@@ -35,9 +36,9 @@ export class Trainers {
 
   constructor(options: TrainersOptions) {
     this.#options = options;
-    const { client, namespace } = options;
+    const { client, namespace, kind } = options;
     const log = createLogger({ name: "trainers", level: "fatal" });
-    this.#pods = new WatchCache<Pod>({ client, kind: PODS, namespace, labelSelector: "rondo.dev/kind=train", log });
+    this.#pods = new WatchCache<Pod>({ client, kind: PODS, namespace, labelSelector: `rondo.dev/kind=${kind}`, log });
     this.#pods.onChange((key, pod) => this.#see(key, pod));
   }
 
@@ -74,15 +75,14 @@ export class Trainers {
   }
 
   async #train(secret: Secret, isGone: () => boolean): Promise<boolean> {
-    const { port, serverName, step } = this.#options;
+    const { port, serverName, kind, train } = this.#options;
     const text = (key: string) => Buffer.from(secret.data?.[key] ?? "", "base64").toString("utf8");
     const trainer = new TestTrainer({ port, serverName, caPem: text("ca.crt"), token: text("token") });
     while (!isGone()) {
-      const fetched = await trainer.call("GET", "/v1/task/adapter").catch(() => ({ status: 0, body: Buffer.alloc(0) }));
+      const path = kind === "train" ? "/v1/task/adapter" : "/v1/task";
+      const fetched = await trainer.call("GET", path).catch(() => ({ status: 0, body: Buffer.alloc(0) }));
       const status =
-        fetched.status === 200
-          ? await trainer.deliver(moved(fetched.body, step), RESULT).catch(() => 0)
-          : fetched.status;
+        fetched.status === 200 ? await trainer.deliver(train(fetched.body), RESULT).catch(() => 0) : fetched.status;
       if (status === 204) return true;
       if (!REPEATED(status)) throw new Error(`a trainer was answered ${status}`);
       await sleep(50);
@@ -120,7 +120,7 @@ export class Trainers {
 const RESULT = { examples: 100, steps: 1, tokens: 1000, trainLoss: 1 };
 
 /** The adapter with `step` added to every value. */
-function moved(file: Buffer, step: number): Buffer {
+export function moved(file: Buffer, step: number): Buffer {
   const copy = Buffer.from(file);
   const length = Number(copy.readBigUInt64LE(0));
   const { dataStart } = parseHeader(copy.subarray(8, 8 + length), copy.length);
