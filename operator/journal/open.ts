@@ -2,6 +2,7 @@
  * Opens a journal: the main-thread side of worker.ts.
  * Holds: requests are answered in the order they were made; when the thread dies, everything unanswered fails and nothing hangs.
  */
+import { basename } from "node:path";
 import { Worker } from "node:worker_threads";
 import { effect } from "../fault-injection.ts";
 import { threadFile } from "../threads.ts";
@@ -26,6 +27,7 @@ export async function openJournal(path: string, { onFull }: JournalOptions = {})
   const worker = new Worker(threadFile("journal/worker"), { workerData: data, execArgv: [] });
   const journal = new ThreadedJournal(worker, onFull);
   await journal.opened;
+  effect("journal", `open ${basename(path)}`);
   return journal;
 }
 
