@@ -5,41 +5,29 @@
  *   cancellation, so that no agent trains for nobody.
  * Does not: decide about rounds (operator/round/reports.ts says what a report changes).
  */
-import { merkleRoot } from "../journal/merkle.ts";
-import { cohortOf, hasReleased, participantOf } from "../round/cohorts.ts";
+import { hasReleased, participantOf } from "../round/cohorts.ts";
 import { isOut, isSettled } from "../round/participants.ts";
-import { type Contribution, isTerminal, type RoundRecord } from "../round/record.ts";
-import {
-  applyContribution,
-  applyReport,
-  applyUploadBegun,
-  isOfEndedAttempt,
-  isOpen,
-  isProgressOnly,
-  type Report,
-  uploadFault,
-} from "../round/reports.ts";
+import { isTerminal, type RoundRecord } from "../round/record.ts";
+import { applyReport, isOfEndedAttempt, isOpen, isProgressOnly, type Report } from "../round/reports.ts";
 import type { AgentReport, Coordinator, Member, Session } from "../transport/coordinator.ts";
 import { TransportFault } from "../transport/faults.ts";
-import type { Manifest, SignedInput, Work } from "../transport/generated/rondo.v1.ts";
+import type { Manifest, Work } from "../transport/generated/rondo.v1.ts";
 import { type Context, federationId, federationName } from "./context.ts";
+import { checkPlan, findWork } from "./find-work.ts";
 import { readableAdapter } from "./readable-adapter.ts";
-import { removeSpooled } from "./round/actions/clean-up.ts";
 import { sendPlan } from "./round/actions/messages.ts";
 import {
   attemptEnded,
-  checked,
   type DrawReport,
-  exclude,
   isDrawReport,
   isStepReport,
   type StepReport,
   takeAnswer,
   takeDrawAnswer,
-  taken,
 } from "./round/take-answer.ts";
 import type { Workplace } from "./round/workplace.ts";
 import { identityOf } from "./selector.ts";
+import { RoundUploads } from "./uploads.ts";
 
 /** Each is signed, and a stream holds 64 unread messages: an agent with more gets the rest at its next connection. */
 const MOST_CANCELLED_AT_ONCE = 32;
@@ -47,6 +35,7 @@ const MOST_CANCELLED_AT_ONCE = 32;
 export class OperatorCoordinator implements Coordinator {
   readonly #context: Context;
   readonly #workplace: Workplace;
+  readonly #uploads: RoundUploads;
   readonly #wakeRound: (name: string) => void;
   readonly #wakeParticipant: (name: string) => void;
   /** By uid of an open round: who has fetched its parent, which counts once in the bytes. */
@@ -59,6 +48,7 @@ export class OperatorCoordinator implements Coordinator {
   ) {
     this.#context = context;
     this.#workplace = workplace;
+    this.#uploads = new RoundUploads(context, workplace, wake.round);
     this.#wakeRound = wake.round;
     this.#wakeParticipant = wake.participant;
   }
@@ -99,7 +89,7 @@ export class OperatorCoordinator implements Coordinator {
   async received(participant: string, report: AgentReport): Promise<void> {
     const { work } = report.body;
     if (isDrawReport(report)) return this.#drawn(participant, report);
-    const record = await this.#find(work, participant);
+    const record = await findWork(this.#context, this.#workplace, work, participant);
     const session = this.#context.attendance.session(participant);
     if (!record || !work) {
       if (session && work) await this.#cancelIfOver(session, work);
@@ -112,7 +102,7 @@ export class OperatorCoordinator implements Coordinator {
       throw attemptEnded();
     }
     if (report.kind === "accept" || report.kind === "refuse" || report.kind === "advertise")
-      this.#checkPlan(record, report.body.planHash);
+      checkPlan(record, report.body.planHash);
     if (isStepReport(report)) return this.#answered(record, participant, report);
     const before = this.#workplace.desk.get(record.uid) ?? record;
     const said = plainReport(report);
@@ -152,37 +142,17 @@ export class OperatorCoordinator implements Coordinator {
     this.#wakeRound(record.name);
   }
 
-  async admitUpload(participant: string, manifest: Manifest): Promise<void> {
-    const record = await this.#admitted(participant, manifest);
-    this.#context.storage.requireRoom();
-    if (record.secure && isOpen(record)) await this.#signed(record, participant, manifest);
-    const begun = (now: RoundRecord) => applyUploadBegun(now, participant, this.#context.now());
-    await this.#workplace.desk.update(record.uid, begun);
-    this.#wakeRound(record.name);
+  admitUpload(participant: string, manifest: Manifest): Promise<void> {
+    return this.#uploads.admit(participant, manifest);
+  }
+
+  uploaded(participant: string, manifest: Manifest, file: string): Promise<void> {
+    return this.#uploads.uploaded(participant, manifest, file);
   }
 
   foundNoRoom(neededBytes: number | undefined): void {
     if (neededBytes === undefined) this.#context.storage.noteFull();
     else this.#context.storage.noteWanted(neededBytes);
-  }
-
-  async uploaded(participant: string, manifest: Manifest, file: string): Promise<void> {
-    // The last byte may have come after the deadline, or after the attempt.
-    const record = await this.#admitted(participant, manifest).catch(async (error: unknown) => {
-      if (error instanceof TransportFault && error.code === "AttemptEnded")
-        await removeSpooled(this.#context, this.#workplace, [rootOf(manifest)]);
-      throw error;
-    });
-    const contribution = { participant, root: rootOf(manifest), byteLength: manifest.byteLength, file };
-    const isNew = !record.contributions.some((known) => known.participant === participant);
-    await this.#contribute(record, manifest, contribution);
-    if (isNew) {
-      this.#context.metrics.contribution("received");
-      this.#context.metrics.bytes("up", manifest.byteLength);
-    }
-    // It was counted, the receipt was lost, and the round has ended since: the file came for the receipt only.
-    if (isTerminal(record)) await removeSpooled(this.#context, this.#workplace, [contribution.root]);
-    this.#wakeRound(record.name);
   }
 
   async adapter(participant: string, digest: Uint8Array): Promise<{ file: string; byteLength: number } | undefined> {
@@ -209,63 +179,6 @@ export class OperatorCoordinator implements Coordinator {
     for (const uid of this.#fetched.keys()) if (!open.has(uid)) this.#fetched.delete(uid);
   }
 
-  /** In a secure round the sender belongs to U3 from the commit on that holds what it signed. */
-  async #contribute(record: RoundRecord, manifest: Manifest, contribution: Contribution): Promise<void> {
-    const { attempt } = manifest.work!;
-    const change = (now: RoundRecord) => this.#counted(now, attempt, contribution);
-    const sender = { uid: record.uid, attempt, participant: contribution.participant };
-    if (record.secure && isOpen(record)) {
-      const answer = { $case: "mask", value: signedInput(record, contribution.participant, manifest) } as const;
-      await taken(this.#context, this.#workplace, sender, answer, change);
-    } else await this.#workplace.desk.update(record.uid, change);
-  }
-
-  /** Asked again in the moment in which it is written: the step may have ended while the cohorts' state was read. */
-  #counted(now: RoundRecord, attempt: number, contribution: Contribution): RoundRecord {
-    if (now.attempt !== attempt) throw attemptEnded();
-    const fault = uploadFault(now, contribution, this.#context.now());
-    if (fault) throw new TransportFault(UPLOAD_CODES[fault.code], fault.message);
-    return applyContribution(now, contribution, this.#context.now());
-  }
-
-  /** Before the first chunk: whose vector this is, and that it is meant for this session. */
-  async #signed(record: RoundRecord, participant: string, manifest: Manifest): Promise<void> {
-    const value = signedInput(record, participant, manifest);
-    const sender = { uid: record.uid, attempt: manifest.work!.attempt, participant };
-    await checked(this.#context, this.#workplace, sender, { $case: "mask", value });
-  }
-
-  async #admitted(participant: string, manifest: Manifest): Promise<RoundRecord> {
-    const record = await this.#find(manifest.work, participant);
-    if (!record) throw new TransportFault("NotExpected", "there is no such round; it may have been deleted");
-    if (!isTerminal(record) && manifest.work!.attempt !== record.attempt) throw attemptEnded();
-    this.#checkPlan(record, manifest.planHash);
-    const { byteLength } = manifest;
-    const fault = uploadFault(record, { participant, root: rootOf(manifest), byteLength }, this.#context.now());
-    if (!fault) return record;
-    this.#context.metrics.contribution("refused");
-    if (fault.code === "WrongLength") {
-      const why = { reason: fault.code, message: fault.message };
-      await exclude(this.#context, this.#workplace, { uid: record.uid, participant }, why);
-      this.#wakeRound(record.name);
-    }
-    throw new TransportFault(UPLOAD_CODES[fault.code], fault.message);
-  }
-
-  #checkPlan(record: RoundRecord, planHash: Uint8Array): void {
-    if (Buffer.from(planHash).toString("hex") !== record.plan?.hash)
-      throw new TransportFault("NotExpected", "this speaks of another plan than the one that this round has");
-  }
-
-  /** The record of this work, if it is this participant's; it may have come to a later attempt. */
-  async #find(work: Work | undefined, participant: string): Promise<RoundRecord | undefined> {
-    if (!work || work.participant !== participant || work.purpose !== "delta") return undefined;
-    const federation = federationName(this.#context, work.federation);
-    const record = federation === undefined ? undefined : await this.#workplace.desk.numbered(federation, work.round);
-    if (record && work.attempt > record.attempt) return undefined;
-    return record?.participants.some(({ name }) => name === participant) ? record : undefined;
-  }
-
   async #cancelWhatIsOver(session: Session): Promise<void> {
     try {
       for (const work of session.attending.open.slice(0, MOST_CANCELLED_AT_ONCE))
@@ -278,7 +191,7 @@ export class OperatorCoordinator implements Coordinator {
   async #cancelIfOver(session: Session, work: Work): Promise<void> {
     // Another operator's or namespace's work is none of ours to end.
     if (!work.federation.startsWith(federationId(this.#context, ""))) return;
-    const record = await this.#find(work, session.participant);
+    const record = await findWork(this.#context, this.#workplace, work, session.participant);
     const own = record?.participants.find(({ name }) => name === session.participant);
     if (record && own && hasReleased(record, own.name)) return;
     if (record && own && !isTerminal(record) && !isOut(own)) return;
@@ -289,22 +202,6 @@ export class OperatorCoordinator implements Coordinator {
     const attempt = Math.max(work.attempt, record?.attempt ?? 1);
     session.sendCancellation({ ...work, attempt, step: "cancel" }, reason, message.slice(0, 256));
   }
-}
-
-const UPLOAD_CODES = {
-  NotExpected: "NotExpected",
-  Conflict: "ManifestDiffers",
-  TooLarge: "ManifestInvalid",
-  WrongLength: "ManifestInvalid",
-} as const;
-
-function signedInput(record: RoundRecord, participant: string, manifest: Manifest): SignedInput {
-  const index = cohortOf(record, participant)!.cohort.members.indexOf(participant) + 1;
-  return { index, root: merkleRoot(manifest.leaves), signature: manifest.inputSignature };
-}
-
-function rootOf(manifest: Manifest): string {
-  return Buffer.from(merkleRoot(manifest.leaves)).toString("hex");
 }
 
 function plainReport(report: Exclude<AgentReport, StepReport | DrawReport>): Report {
