@@ -17,7 +17,7 @@ import { TransportFault, toStatus } from "./faults.ts";
 import type { CoordinationServer as Handlers } from "./generated/rondo.v1.ts";
 import { KEEPALIVE, MOST_MESSAGE_BYTES } from "./limits.ts";
 import { Sessions } from "./sessions.ts";
-import { TRANSFERS, Turns } from "./turns.ts";
+import { Turns, UPLOADS } from "./turns.ts";
 import { serveUpload } from "./upload.ts";
 import { forgetUploads } from "./upload-record.ts";
 
@@ -54,7 +54,7 @@ export interface CoordinationParts {
   spool: Spool;
   journal: Journal;
   sessions: Sessions;
-  transfers: Turns;
+  uploads: Turns;
   realm: Realm;
   planKey: KeyObject;
   now: () => number;
@@ -84,7 +84,7 @@ export class CoordinationServer {
       spool,
       journal,
       sessions: new Sessions(),
-      transfers: new Turns(TRANSFERS),
+      uploads: new Turns(UPLOADS),
       realm,
       planKey,
       now,

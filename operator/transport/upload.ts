@@ -78,7 +78,7 @@ async function receive(
   if (known?.state !== "received") {
     await parts.coordinator.admitUpload(participant, manifest);
     if (!known) await recordBegun(parts.journal, work, named);
-    const file = await parts.transfers.take(() => receiveFile(call, inbox, manifest, parts));
+    const file = await parts.uploads.take(() => receiveFile(call, inbox, manifest, parts));
     await parts.coordinator.uploaded(participant, manifest, file);
     await recordReceived(parts.journal, work, named);
   }
