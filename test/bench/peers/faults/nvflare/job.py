@@ -29,8 +29,15 @@ def session():
             time.sleep(1)
 
 
+def connected(session):
+    try:
+        return len(session.get_system_info().client_info)
+    except Exception:  # a busy machine: it answers later
+        return 0
+
+
 flare = session()
-while len(flare.get_system_info().client_info) < sites:
+while connected(flare) < sites:
     time.sleep(0.5)
 initial = os.path.join(folder, "initial.npy")
 np.save(initial, np.random.default_rng().standard_normal((256, 256), dtype=np.float32))
