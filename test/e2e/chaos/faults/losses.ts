@@ -1,6 +1,6 @@
 /** What a site cannot get back by itself: these come last, for nobody mends them. */
-import { rmSync } from "node:fs";
-import { join } from "node:path";
+import { PARTICIPANTS } from "../../../../operator/kube/resources.ts";
+import { NAMESPACE } from "../../../demo/install.ts";
 import { EVERYBODY } from "../arena.ts";
 import { type Fault, succeeds, without } from "../fault.ts";
 import { emptyFolder, podsAre, scale } from "../workloads.ts";
@@ -19,7 +19,16 @@ export const losses: readonly Fault[] = [
       await under.guest.kubectl.run(["delete", "namespace", under.guest.namespace, "--wait", "--timeout=100s"]);
       // Its volume goes with it.
       emptyFolder(under.guest.folders.agent);
-      rmSync(join(under.state, "guest-installed"), { force: true });
+    },
+    // With a new key, which the others' people would have to accept before a round.
+    async restore({ under }) {
+      const { guest, kube } = under;
+      const volumes = await guest.kubectl.run(["get", "pv", "-o", "name"]);
+      const its = volumes.split("\n").filter((name) => name.includes(`/${guest.namespace}-`));
+      await guest.kubectl.run(["delete", ...its]);
+      const ref = { namespace: NAMESPACE, name: guest.name };
+      await kube.patchMerge(PARTICIPANTS, ref, { spec: { enrolment: 2 } } as never);
+      await under.installSite(guest);
     },
   },
   {
