@@ -93,7 +93,7 @@ describe.each([
         }
         expect(results.filter(({ outcome }) => outcome === "different").map(line)).toEqual([]);
         const unmet = results.filter(({ outcome }) => outcome === "not met");
-        expect(unmet.length, unmet.map(line).join("\n")).toBeLessThanOrEqual(Math.ceil(results.length * MOST_UNMET));
+        expect(unmet.length, unmet.map(line).join("\n")).toBeLessThanOrEqual(1 + results.length * MOST_UNMET);
       },
       ALL ? 3 * 3_600_000 : 300_000,
     );

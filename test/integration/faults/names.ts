@@ -19,19 +19,19 @@ export interface Moment {
 }
 
 export function nameOf(kind: EffectKind, what: string, federation: string): string {
-  const said = (kind === "journal" ? withoutRepetition(what) : what)
+  const said = what
     .replaceAll(/[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}/g, "<uid>")
     .replaceAll(/(sha256:)?[0-9a-f]{64}/g, "<digest>")
     .replaceAll(/\b[a-z]+[0-9-]*-[0-9a-f]{8}\//g, "")
     .replaceAll(/(?<=[/#])site-\d/g, "<site>")
     .replace(/^((?:create|patch) events .*)\.[0-9a-f]{15,}$/, "$1")
     .replaceAll(new RegExp(`\\b${federation}\\b`, "g"), "fed");
-  return `${kind}: ${said}`;
+  return `${kind}: ${kind === "journal" ? withoutRepetition(said) : said}`;
 }
 
-/** Of a commit: each verb with its space once, where one space has many rows; in whose order they come differs. */
-function withoutRepetition(what: string): string {
-  const writes = what.split(", ");
-  if (writes.length < 4) return what;
+/** Of a commit: what is written, once, of many rows the spaces alone; their order and number differ when several are written at once. */
+function withoutRepetition(said: string): string {
+  const writes = [...new Set(said.split(", "))].sort();
+  if (writes.length < 4) return writes.join(", ");
   return [...new Set(writes.map((write) => write.replace(/(?<=^\w+ [\w-]+)\/.*$/, "/…")))].join(", ");
 }
