@@ -3,7 +3,7 @@ import { afterEach, beforeAll, expect, test } from "vitest";
 import type { SitePolicy } from "../../../operator/agent/config.ts";
 import { type AgentStatus, askAgent } from "../../../operator/agent/local.ts";
 import { tensors } from "../../../operator/agent/testing/plan.ts";
-import { JOBS, SECRETS } from "../../../operator/kube/resources.ts";
+import { EVENTS, JOBS, SECRETS } from "../../../operator/kube/resources.ts";
 import { type SharedApiServer, sharedApiServer } from "../shared-api-server.ts";
 import { participant, Site } from "./site.ts";
 
@@ -77,6 +77,12 @@ test("a trainer that crashes, twice: its words stay at the site", async () => {
   await site.kubelet.end(job, 1, { message: "RuntimeError: record of Mrs. Miller" });
   expect(await failed()).toEqual({ reason: "TrainerCrashed", message: expect.stringContaining("exit code 1") });
   expect(JSON.stringify(site.reports)).not.toContain("Miller");
+  const notes = async () =>
+    (await api.client.list(EVENTS, { namespace: site.namespace })).items
+      .filter(({ note }) => note?.includes("Miller"))
+      .map(({ reason }) => reason);
+  await site.until(async () => new Set(await notes()).size === 2, "the site's people read them after each try");
+  expect(new Set(await notes())).toEqual(new Set(["Restarting", "TrainerCrashed"]));
 });
 
 test("data that is malformed is not tried again", async () => {
@@ -143,6 +149,52 @@ test("an image that does not exist is given up after a short patience, long befo
     message: "image registry.example/trainer:9 cannot be pulled (ImagePullBackOff)",
   });
 });
+
+test("a command that is not in the image is not tried again, and not waited for", async () => {
+  await open();
+  site.send(site.plan());
+  await site.kubelet.pod(job);
+  const startedMs = Date.now();
+  const message =
+    'failed to create containerd task: OCI runtime create failed: error during container init: exec: "trian": executable file not found in $PATH';
+  await site.kubelet.end(job, 128, { reason: "StartError", message });
+  expect(await failed()).toEqual({
+    reason: "CannotStart",
+    message: expect.stringContaining('exec: "trian": executable file not found in $PATH'),
+  });
+  expect(Date.now() - startedMs).toBeLessThan(15_000);
+});
+
+test.each([
+  { reason: "CreateContainerConfigError", message: 'secret "data-key" not found', told: "CreateContainerConfigError" },
+  { reason: "InvalidImageName", message: "couldn't parse image name", told: "ImageUnavailable" },
+])("$reason is given up at once", async ({ reason, message, told }) => {
+  await open();
+  site.send(site.plan());
+  await site.kubelet.pod(job);
+  const startedMs = Date.now();
+  await site.kubelet.waiting(job, { reason, message });
+  expect(await failed()).toMatchObject({ reason: told });
+  expect(Date.now() - startedMs).toBeLessThan(15_000);
+});
+
+test("a trainer that is preempted twice is none that has failed: its Job, which has one try more, goes on", async () => {
+  await open();
+  site.send(site.plan());
+  for (let times = 0; times < 2; times++) {
+    const pod = await site.kubelet.pod(job);
+    await site.kubelet.run(job);
+    await site.kubelet.preempt(job);
+    // The Job controller takes its time between pods: 10 s, then 20 s.
+    const isAnother = async () => (await site.kubelet.pod(job).catch(() => pod)).metadata.name !== pod.metadata.name;
+    await site.until(isAnother, "another pod", 50_000);
+  }
+  await site.kubelet.run(job);
+  expect(await (await site.trainer(job)).deliver(await site.adapter(() => 1.125))).toBe(204);
+  await site.until(() => site.operator.coordinator.uploads.length > 0, "contributed");
+  expect(site.failure()).toBeUndefined();
+  await site.nothingLeft();
+}, 120_000);
 
 test("a pod template that the API server refuses is said in its words", async () => {
   await open();

@@ -62,12 +62,25 @@ export class TestKubelet {
   }
 
   async imageMissing(job: string): Promise<void> {
-    const waiting = { reason: "ImagePullBackOff", message: 'Back-off pulling image "…"' };
+    await this.waiting(job, { reason: "ImagePullBackOff", message: 'Back-off pulling image "…"' });
+  }
+
+  async waiting(job: string, waiting: { reason: string; message: string }): Promise<void> {
     await this.#set(job, {
       phase: "Pending",
       conditions: [scheduled],
       containerStatuses: [this.#container({ waiting })],
     });
+  }
+
+  /** The scheduler takes the node for another pod; the trainer has ended by SIGTERM. */
+  async preempt(job: string): Promise<void> {
+    const message = "default-scheduler: preempting to accommodate a higher priority pod";
+    const condition = { type: "DisruptionTarget", status: "True", reason: "PreemptionByScheduler", message };
+    const finishedAt = new Date().toISOString();
+    const terminated = { exitCode: 143, reason: "Error", startedAt: finishedAt, finishedAt };
+    const containerStatuses = [this.#container({ terminated })];
+    await this.#set(job, { phase: "Failed", conditions: [scheduled, condition], containerStatuses });
   }
 
   async end(job: string, exitCode: number, more: { reason?: string; message?: string } = {}): Promise<void> {
