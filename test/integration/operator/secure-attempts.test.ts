@@ -32,9 +32,14 @@ const LEAVE: Name[] = ["cy", "dee"];
 const MEAN = 0.5;
 
 /** Those who stay do what `stays` says, in each attempt; cy and dee leave when they are asked. */
-async function addSites(leaveAt: Question, stays: (plan: Plan) => Site = () => ({})): Promise<void> {
+async function addSites(
+  leaveAt: Question,
+  stays: (plan: Plan) => Site = () => ({}),
+  left: () => Promise<unknown> | undefined = () => undefined,
+): Promise<void> {
+  const leaves: Site = { abortsAt: leaveAt, left };
   for (const [name, value] of Object.entries(VALUES) as [Name, number][])
-    await world.addPlayer(name, trainsSecurely(value, LEAVE.includes(name) ? { abortsAt: leaveAt } : stays));
+    await world.addPlayer(name, trainsSecurely(value, LEAVE.includes(name) ? leaves : stays));
 }
 
 async function expectMean(mean: number): Promise<void> {
@@ -172,6 +177,23 @@ test("two cohorts keep their split: the one that lost members is planned again, 
     ],
   });
   await expectMean(0.5);
+}, 200_000);
+
+test("an operator that is killed in the moment in which the next attempt is planned plans it again, once", async () => {
+  await world.spawnOperator();
+  let gone = 0;
+  const left = async () => {
+    if (++gone < LEAVE.length) return;
+    await world.killOperator();
+    await world.spawnOperator();
+  };
+  await addSites("shares", () => ({}), left);
+  await world.createFederation("fed", { ...SECURE, rounds: { count: 1 } });
+  const round = await world.ended("fed-r1", 150_000);
+  expect(round.status).toMatchObject({ phase: "Succeeded", attempt: 2, number: 1, contributions: "3/5" });
+  await expectMean(MEAN);
+  for (const { name, plans } of world.players.filter((player) => !LEAVE.includes(player.name as Name)))
+    expect(plans, name).toHaveLength(2);
 }, 200_000);
 
 test.each<{ says: string; at: Question }>([

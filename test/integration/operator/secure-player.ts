@@ -33,6 +33,8 @@ export interface Site {
   silentAt?: Question;
   /** Hears this question and ends its session. */
   abortsAt?: Question;
+  /** When that was acknowledged. */
+  left?: () => Promise<unknown> | undefined;
   /** Whom it accuses then. */
   accuses?: string[];
   /** Before each answer. */
@@ -158,6 +160,7 @@ class Session {
     const code = accused.length > 0 ? "BadShare" : "RosterDiffers";
     await this.#player.fail(this.#assignment, code, `it left when asked for ${question}`, accused);
     this.#site.silentAt = question;
+    await this.#site.left?.();
     return true;
   }
 
