@@ -35,7 +35,7 @@ test.each<Who>(["operator", "agent"])(
     for (const at of chosen) await firstStart(who, at).catch((error: Error) => problems.push(error.message));
     expect(problems).toEqual([]);
   },
-  ALL ? 1_800_000 : 180_000,
+  ALL ? 3_600_000 : 300_000,
 );
 
 let starts = 0;
