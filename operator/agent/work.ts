@@ -19,6 +19,7 @@ import type { TaskServer } from "../trainer/task-server.ts";
 import { Alarm } from "./alarm.ts";
 import { decide, type Facts, type Step } from "./assignment.ts";
 import { adapterLimitBytes, makeContribution } from "./contribution.ts";
+import { JobWatch } from "./job-watch.ts";
 import type { TrainerJobs } from "./jobs.ts";
 import { KeptRecord } from "./kept-record.ts";
 import type { Ledger } from "./ledger.ts";
@@ -53,17 +54,13 @@ export interface WorkDeps {
   backoffMs?: { least: number; most: number };
 }
 
-/** Jobs and pods are watched. While a pod does not run, reasons come as events, which nobody watches: often at first, then rarely. */
-const SCHEDULING_LOOK_MS = 3_000;
-const SCHEDULING_FRESH_MS = 60_000;
-const LOOK_MS = 15_000;
-
 export class Work {
   readonly #deps: WorkDeps;
   readonly #plan: Plan;
   readonly #log: Logger;
   readonly #record: KeptRecord;
   readonly #reporter: StatusReporter;
+  readonly #jobWatch: JobWatch;
   /** Of secure rounds. */
   readonly #secure: SecureWork | undefined;
   readonly #alarm = new Alarm();
@@ -72,10 +69,8 @@ export class Work {
   readonly #interrupt = new AbortController();
   #cancelled: Problem | undefined;
   #isAttemptOver = false;
-  #hopelessSinceMs: number | undefined;
   /** As last looked at. */
   #facts: Facts | undefined;
-  #noted: string | undefined;
   #failures = 0;
   #lastProblem: Problem | undefined;
 
@@ -86,6 +81,7 @@ export class Work {
     const { ledger, metrics } = deps;
     this.#record = new KeptRecord(assignment, { ledger, metrics, log: this.#log, now: () => this.#now() });
     this.#reporter = new StatusReporter(deps.link, plan.training.steps);
+    this.#jobWatch = new JobWatch(deps.jobs);
     if (assignment.privacy !== "secure") return;
     const parts = { ...deps.secure, sessions: ledger.sessions, link: deps.link, metrics };
     const session = { ...parts, log: this.#log, now: () => this.#now() };
@@ -192,20 +188,13 @@ export class Work {
 
   async #observe(): Promise<Facts> {
     const nowMs = this.#now();
-    const { kind } = this.assignment.state;
-    const looks = kind === "JobCreated" || kind === "Training";
-    const job = looks ? await this.#deps.jobs.look(this.assignment.job) : undefined;
-    if (!job?.hopeless) this.#hopelessSinceMs = undefined;
-    else this.#hopelessSinceMs ??= nowMs;
-    this.#noteTry(job);
     const { problem: storage } = this.#deps.storage;
-    const session = kind === "Prepared" ? await this.#secure?.facts(this.assignment) : undefined;
+    const session = this.assignment.state.kind === "Prepared" ? await this.#secure?.facts(this.assignment) : undefined;
     return {
       nowMs,
-      ...(job ? { job } : {}),
+      ...(await this.#jobWatch.look(this.assignment, nowMs)),
       ...(session ? { session } : {}),
       ...(storage ? { storage } : {}),
-      ...(this.#hopelessSinceMs !== undefined ? { hopelessSinceMs: this.#hopelessSinceMs } : {}),
       ...(this.#cancelled ? { cancelled: this.#cancelled } : {}),
       ...(this.#isAttemptOver ? { attemptOver: true } : {}),
       ...(this.#lastProblem ? { problem: this.#lastProblem } : {}),
@@ -235,13 +224,6 @@ export class Work {
         await Promise.all([step.clean ? this.#clean() : undefined, step.tell ? this.#tell() : undefined]);
         return;
     }
-  }
-
-  /** A try that failed while the Job has another one: its people hear of it now, for the next one may end otherwise. */
-  #noteTry(job: JobObservation | undefined): void {
-    if (job?.state !== "Scheduling" || !job.trainerError || job.trainerError === this.#noted) return;
-    this.#noted = job.trainerError;
-    this.#deps.jobs.note(this.assignment.job, job.reason, job.trainerError);
   }
 
   /** The trainer's last lines of stderr may quote data: to the site's own events, and further only where its policy says so. */
@@ -382,9 +364,7 @@ export class Work {
   }
 
   #lookAgainMs(untilMs: number, facts: Facts): number {
-    const sinceMs = facts.nowMs - this.assignment.stateSinceMs;
-    const mayHaveEvents = facts.job?.state === "Scheduling" && sinceMs < SCHEDULING_FRESH_MS;
-    const lookMs = facts.nowMs + (mayHaveEvents ? SCHEDULING_LOOK_MS : LOOK_MS);
+    const lookMs = this.#jobWatch.lookAgainMs(this.assignment, facts);
     return Math.min(untilMs, this.#reporter.nextAtMs, lookMs);
   }
 
