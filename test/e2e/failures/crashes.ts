@@ -71,14 +71,14 @@ export async function speedUpAll(cluster: string): Promise<void> {
   const { scope } = findCluster(cluster);
   const iptables = ["nsenter", `--net=/run/netns/${scope}`, "iptables", "-t", "mangle"] as const;
   const listed = await command(...iptables, "-S", "POSTROUTING");
-  for (const rule of listed.split("\n").filter((line) => line.includes("--hashlimit-name slow"))) {
+  for (const rule of listed.split("\n").filter((line) => line.includes("--hashlimit-name slow-"))) {
     await command(...iptables, ...rule.replace(/^-A/, "-D").split(" "));
   }
 }
 
 async function inNamespace(cluster: string, action: "-I" | "-D", kibPerSecond: number): Promise<void> {
   const { scope } = findCluster(cluster);
-  const rate = ["-m", "hashlimit", "--hashlimit-name", "slow", "--hashlimit-above", `${kibPerSecond}kb/s`];
+  const rate = ["-m", "hashlimit", "--hashlimit-name", `slow-${kibPerSecond}`, "--hashlimit-above", `${kibPerSecond}kb/s`];
   const rule = ["POSTROUTING", "-o", "eth0", "-d", findCluster("coordinator").address, ...rate, "-j", "DROP"];
   await command("nsenter", `--net=/run/netns/${scope}`, "iptables", "-t", "mangle", action, ...rule);
 }

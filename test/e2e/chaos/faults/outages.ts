@@ -110,6 +110,7 @@ export const outages: readonly Fault[] = [
     at: { publishing: fails("RegistryRefused") },
     spec: { deadlines: { aggregation: "1m" } },
     strike: async ({ gate }) => gate.become("denying"),
+    also: async ({ gate }) => gate.become("fair"),
   },
   {
     name: "registry breaks every upload in the middle",
