@@ -229,10 +229,11 @@ test("an agent that was away while the second attempt was planned neither fails 
   const round = sites.send(next);
   // It says its keys of the first attempt once more, and is told that this is over.
   await away.startAgent();
-  await away.until(() => kindsIn("clinic-c", plan).filter((kind) => kind === "advertise").length >= 2, "said again");
+  await away.until(() => round.ended.includes("clinic-c advertise"), "said again");
   expect(await stateAt("clinic-c", plan)).toMatchObject({ state: "Prepared" });
   sites.resend(next, "clinic-c");
   await endsWell(next, round);
+  expect(round.ended).toEqual(["clinic-c advertise"]);
   expect(kindsIn("clinic-c", plan)).not.toContain("fail");
   sites.site("clinic-d").cancel(plan, "CohortTooSmall", "over");
   await sites.ended("clinic-d", plan, "Cancelled");

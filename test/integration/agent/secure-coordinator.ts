@@ -40,6 +40,8 @@ export class SecureCoordinator {
   /** What was last asked of each, as it was sent. */
   readonly sent = new Map<string, CoordinatorMessage[]>();
   state: CohortState = openCohort();
+  /** What was said of an attempt before this one, and so answered. */
+  readonly ended: string[] = [];
   /** A step is closed when everybody but these has answered. */
   readonly silent = new Set<string>();
   /** By participant and step. */
@@ -105,19 +107,20 @@ export class SecureCoordinator {
   #received(participant: string, report: AgentReport): void {
     const message = messageOf(report);
     if (message || report.kind === "accept" || report.kind === "refuse")
-      this.#requireAttempt(report.body.work?.attempt);
+      this.#requireAttempt(report.kind, report.body.work);
     if (!message) return;
     this.#take(() => receive(this.terms, this.state, this.index(participant), message));
   }
 
   /** As the operator answers what is said of an attempt that is over. */
-  #requireAttempt(attempt: number | undefined): void {
-    if (attempt !== undefined && attempt < this.plan.attempt)
-      throw new TransportFault("AttemptEnded", "another attempt of the round runs");
+  #requireAttempt(kind: string, work: { attempt: number; participant: string } | undefined): void {
+    if (!work || work.attempt >= this.plan.attempt) return;
+    this.ended.push(`${work.participant} ${kind}`);
+    throw new TransportFault("AttemptEnded", "another attempt of the round runs");
   }
 
   #uploaded(participant: string, manifest: Manifest, file: string): void {
-    this.#requireAttempt(manifest.work?.attempt);
+    this.#requireAttempt("upload", manifest.work);
     this.#files.set(participant, file);
     this.#take(() =>
       receiveInput(this.terms, this.state, {
