@@ -44,19 +44,19 @@ async function end(): Promise<void> {
 describe.each([
   {
     scenario: oneAttempt,
-    most: { operator: 8, "site-1": 4 },
+    most: { operator: 7, "site-1": 3 },
   },
   {
     scenario: fromNothing,
-    most: { operator: 3 },
+    most: { operator: 2 },
   },
   {
     scenario: trusted,
-    most: { operator: 4, "site-1": 3 },
+    most: { operator: 3, "site-1": 2 },
   },
   {
     scenario: secondAttempt,
-    most: { operator: 4, "site-1": 3 },
+    most: { operator: 3, "site-1": 2 },
   },
 ] satisfies Array<{ scenario: Scenario; most: Partial<Record<Mortal, number>> }>)(
   "$scenario.says",
@@ -65,7 +65,8 @@ describe.each([
     const effects = new Map<Mortal, Moment[]>();
 
     beforeAll(async () => {
-      await runCase(federation, scenario); // with what a process does once and not in each round
+      // Else the list has what a process does once and not in each round; of a spread that is too little to matter.
+      if (ALL) await runCase(federation, scenario);
       const { effects: of } = await runCase(federation, scenario);
       for (const [program] of mortals) {
         const all = of(program);
