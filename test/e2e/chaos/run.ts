@@ -46,7 +46,7 @@ export async function run(arena: Arena, fault: Fault, outageMs: number): Promise
   if (fault.lasts) await delay(fault.lasts === "outage" ? outageMs : Math.min(outageMs, BRIEF_MS));
   await fault.heal?.(arena, rounds);
   if (fault.holds) await Promise.all(rounds.map((at) => letGo(arena, at)));
-  const after = await allOver(arena, before, PATIENCE_MS + 3 * outageMs);
+  const after = await allOver(arena, fault, before, PATIENCE_MS + 3 * outageMs);
   await fault.also?.(arena, rounds);
   return Promise.all(after.map((one) => judge(arena, fault, one, struckMs)));
 }
@@ -73,7 +73,12 @@ async function seen({ under }: Arena, at: RoundAt): Promise<Seen> {
   return { at, round, receipts: contributors(round) };
 }
 
-async function allOver({ under }: Arena, before: readonly Seen[], patienceMs: number): Promise<Seen[]> {
+async function allOver(
+  { under }: Arena,
+  { at: expected }: Fault,
+  before: readonly Seen[],
+  patienceMs: number,
+): Promise<Seen[]> {
   let now = [...before];
   for (const untilMs = Date.now() + patienceMs; Date.now() < untilMs; await delay(POLL_MS)) {
     now = await Promise.all(now.map((one) => (one.overMs ? one : look(one))));
@@ -90,7 +95,9 @@ async function allOver({ under }: Arena, before: readonly Seen[], patienceMs: nu
       return one; // the machine may be busy
     }
     if (!round) return { ...one, gone: true, overMs: Date.now() };
-    return { ...one, round, ...(isTerminal(round.status.phase) && { overMs: Date.now() }) };
+    // One that was deleted ends first, and then it goes.
+    const isOver = isTerminal(round.status.phase) && expected[one.at.moment]!.phase !== "Deleted";
+    return { ...one, round, ...(isOver && { overMs: Date.now() }) };
   }
 }
 

@@ -78,7 +78,14 @@ export async function speedUpAll(cluster: string): Promise<void> {
 
 async function inNamespace(cluster: string, action: "-I" | "-D", kibPerSecond: number): Promise<void> {
   const { scope } = findCluster(cluster);
-  const rate = ["-m", "hashlimit", "--hashlimit-name", `slow-${kibPerSecond}`, "--hashlimit-above", `${kibPerSecond}kb/s`];
+  const rate = [
+    "-m",
+    "hashlimit",
+    "--hashlimit-name",
+    `slow-${kibPerSecond}`,
+    "--hashlimit-above",
+    `${kibPerSecond}kb/s`,
+  ];
   const rule = ["POSTROUTING", "-o", "eth0", "-d", findCluster("coordinator").address, ...rate, "-j", "DROP"];
   await command("nsenter", `--net=/run/netns/${scope}`, "iptables", "-t", "mangle", action, ...rule);
 }

@@ -7,7 +7,7 @@ import { NAMESPACE } from "../../../demo/install.ts";
 import { killProcess } from "../../failures/crashes.ts";
 import { clearDisk, fillDisk } from "../../failures/disks.ts";
 import type { FederationUnderTest } from "../../failures/federation.ts";
-import { eventually } from "../../failures/rounds.ts";
+import { eventually, roundThat } from "../../failures/rounds.ts";
 import type { Site } from "../../failures/site.ts";
 import { each, type Fault, succeeds } from "../fault.ts";
 import { MOMENTS } from "../moments.ts";
@@ -36,7 +36,13 @@ export const surroundings: readonly Fault[] = [
     slug: "disk-op",
     quick: true,
     at: each(MOMENTS, succeeds),
-    strike: async ({ under }) => fillDisk(join(under.state, "operator")),
+    async strike({ under }, rounds) {
+      fillDisk(join(under.state, "operator"));
+      const training = rounds.find(({ moment }) => moment === "training")!;
+      await roundThat(under, training.name, "told of the full disk", ({ status }) =>
+        (status.conditions ?? []).some(({ type, reason }) => type === "Reconciling" && reason === "StorageFull"),
+      );
+    },
     lasts: "briefly",
     heal: async ({ under }) => clearDisk(join(under.state, "operator")),
   },
