@@ -5,7 +5,7 @@
  */
 import { randomBytes } from "node:crypto";
 import type { ServerDuplexStream } from "@grpc/grpc-js";
-import { admit, holderOf, type Speaker } from "./authenticate.ts";
+import { admit, holderOf, type Speaker, speakerOf } from "./authenticate.ts";
 import { bodyHash, openMessage, openSigned } from "./envelope.ts";
 import { TransportFault } from "./faults.ts";
 import { type AgentMessage, Attending, type OperatorMessage, type Signed } from "./generated/rondo.v1.ts";
@@ -23,7 +23,7 @@ export async function serveAttend(call: AttendCall, parts: CoordinationParts): P
   const { now, realm, coordinator, sessions } = parts;
   const challenge = randomBytes(32);
   const holder = holderOf(call, realm);
-  const speaker = admit(holder, { coordinator, nowMs: now() });
+  const speaker = speakerOf(holder, { coordinator, nowMs: now() });
   const outlet = {
     write: (message: OperatorMessage) => void call.write(message, hasLeft(message)),
     unread: () => call.writableLength,

@@ -21,7 +21,15 @@ export function authenticate(
   call: Pick<ServerUnaryCall<unknown, unknown>, "getAuthContext">,
   { coordinator, realm, nowMs }: { coordinator: Pick<Coordinator, "member">; realm: Realm; nowMs: number },
 ): Speaker {
-  return admit(holderOf(call, realm), { coordinator, nowMs });
+  return speakerOf(holderOf(call, realm), { coordinator, nowMs });
+}
+
+export function speakerOf(
+  holder: CertificateHolder,
+  parts: { coordinator: Pick<Coordinator, "member">; nowMs: number },
+): Speaker {
+  const identity = publicKeyFromRaw(admit(holder, parts));
+  return { participant: holder.participant, identity, notAfterMs: holder.notAfterMs };
 }
 
 /** Whose certificate this connection came with: it has one for life, and reading it is most of what asking costs. */
@@ -35,18 +43,18 @@ export function holderOf(
   return holder;
 }
 
-/** Whether the holder may speak now. */
+/** Whether the holder may speak now. @returns the identity that the certificate was issued to */
 export function admit(
   holder: CertificateHolder,
   { coordinator, nowMs }: { coordinator: Pick<Coordinator, "member">; nowMs: number },
-): Speaker {
+): Uint8Array {
   if (holder.notAfterMs <= nowMs)
     throw new TransportFault("CertificateExpired", "The participant's certificate has ended");
   const identity = enrolledIdentity(coordinator.member(holder.participant));
   if (identityFingerprint(identity) !== holder.identityFingerprint) {
     throw new TransportFault("IdentityChanged", "The certificate was issued to a former identity of the participant");
   }
-  return { participant: holder.participant, identity: publicKeyFromRaw(identity), notAfterMs: holder.notAfterMs };
+  return identity;
 }
 
 /** @throws TransportFault "ParticipantUnknown" | "Suspended" | "NotEnrolled" */
