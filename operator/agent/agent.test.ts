@@ -77,3 +77,12 @@ test("a flood of what is asked is dropped, not kept", async () => {
   send({ round: 100, roundName: "notes-100" });
   await vi.waitFor(() => expect(answers()).toHaveLength(65), { timeout: 10_000 });
 });
+
+test("who is cut off by the operator ends all that it works on at once: nobody is left to cancel it", async () => {
+  send({ round: 1, roundName: "notes" });
+  send({ round: 2, roundName: "notes-2", federation: "example.org/other/clinic-notes" });
+  await vi.waitFor(() => expect(answers()).toEqual(["accept", "accept"]));
+  agent.onRevoked("The Participant is suspended by the coordinator");
+  await vi.waitFor(() => expect(agent.open()).toEqual([]));
+  await vi.waitFor(() => expect(agent.jobNames).toEqual([]));
+});

@@ -114,6 +114,13 @@ export class Agent {
     });
   }
 
+  /** The operator has cut this participant off: it sends no cancellation any more, and its rounds go on without. */
+  onRevoked(message: string): void {
+    this.#judging = this.#judging.then(() => {
+      for (const each of this.#works.values()) each.cancel("Revoked", message);
+    });
+  }
+
   /** Not signed by the operator: the session believes the peers' signatures and nothing else. */
   onStep({ work, step }: ProtocolStep): void {
     if (this.#isStopped || !work || !step || work.purpose !== "delta") return;

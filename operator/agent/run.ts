@@ -22,6 +22,7 @@ import { createRegistry } from "../telemetry/registry.ts";
 import { startTaskServer } from "../trainer/task-server.ts";
 import { CoordinatorClient } from "../transport/client.ts";
 import { fileCredentialStore } from "../transport/credential.ts";
+import type { TransportCode } from "../transport/faults.ts";
 import { type Invitation, invitationSchema } from "../transport/invitation.ts";
 import { Agent } from "./agent.ts";
 import type { AgentConfig } from "./config.ts";
@@ -44,6 +45,9 @@ import { fingerprintOf } from "./trust.ts";
 
 /** A Job that is made after its assignment has ended, by a call whose answer was lost, is gone within the minute. */
 const SWEEP_MS = 20_000;
+
+/** What an operator that has this Participant no more, or not for now, answers whoever proves to be it. */
+const REVOKED = new Set<TransportCode>(["Suspended", "ParticipantUnknown"]);
 
 export interface RunningAgent {
   /** For tests: where the task API listens. */
@@ -173,6 +177,8 @@ async function startParts(config: AgentConfig, parts: AgentParts, start: Start):
         disconnected(reason, code) {
           log.warn({ endpoint: invitation.endpoint, code, reason }, "not connected to the operator, trying again");
           ownMetrics.connected(false);
+          // A trainer would hold its GPUs until its deadline for rounds that have left this site out.
+          if (REVOKED.has(code)) agent.onRevoked(reason);
         },
       },
     },

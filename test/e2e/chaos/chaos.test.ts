@@ -5,7 +5,7 @@
  *   RONDO_CHAOS_OUTAGE    seconds
  *   RONDO_CHAOS_TABLE     the page that gets the table
  */
-import { appendFileSync, mkdirSync } from "node:fs";
+import { appendFileSync, mkdirSync, rmSync } from "node:fs";
 import { cpus } from "node:os";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { eventually } from "../failures/rounds.ts";
@@ -25,6 +25,8 @@ const wanted = process.env.RONDO_CHAOS ?? "";
 const outageMs = 1000 * Number(process.env.RONDO_CHAOS_OUTAGE ?? 5);
 const table = process.env.RONDO_CHAOS_TABLE;
 const LOG = ".rondo/logs/chaos.log";
+/** For whoever wants to make a table of a run that was ended. */
+const ROWS = ".rondo/logs/chaos-rows.jsonl";
 
 const all = [...crashes, ...outages, ...surroundings, ...trainers, ...attempts, ...people, ...losses];
 const chosen = all.filter(({ slug, quick }) =>
@@ -38,6 +40,7 @@ const startedMs = Date.now();
 beforeAll(async () => {
   arena = await Arena.open(outageMs);
   mkdirSync(".rondo/logs", { recursive: true });
+  for (const file of [LOG, ROWS]) rmSync(file, { force: true });
 });
 afterAll(async () => {
   await arena?.close();
@@ -51,7 +54,10 @@ test.each(chosen)("$name", { timeout: 1_800_000 }, async (fault) => {
   try {
     const made = await run(arena, fault, outageMs);
     rows.push(...made);
-    for (const row of made) say(plain(row));
+    for (const row of made) {
+      say(plain(row));
+      appendFileSync(ROWS, `${JSON.stringify(row)}\n`);
+    }
     expect(made.map(({ problem }) => problem).filter(Boolean)).toEqual([]);
     expect(made.flatMap(({ left }) => left)).toEqual([]);
     await eventually(() => expect(spooled(arena.under)).toEqual([]));

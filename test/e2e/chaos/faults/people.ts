@@ -99,7 +99,7 @@ export const people: readonly Fault[] = [
     name: "participant suspended",
     slug: "part-susp",
     at: {
-      planning: succeeds,
+      planning: without({ north: /^Revoked$/ }),
       training: without({ north: /^Revoked$/ }),
       aggregating: succeeds,
       publishing: succeeds,
