@@ -186,7 +186,8 @@ export class CoordinatorClient {
         if (performance.now() - connectedAt > STEADY_AFTER * this.#reconnect.firstMs) backoff.reset();
         connectedAt = Number.POSITIVE_INFINITY;
         if (fault.code === "Unavailable") unreachable += 1;
-        if (fault.retry === "renew") doubt = "certain";
+        // A Participant that was deleted and made again knows no identity: the certificate is good and says nothing, the invitation may be a new one.
+        if (fault.retry === "renew" || fault.code === "NotEnrolled") doubt = "certain";
         else if (unreachable % RENEW_WHEN_UNREACHABLE === 2) doubt = "suspected";
         this.#modules.handlers.disconnected(fault.message, fault.code);
         await pause(backoff.next(), this.#stopped.signal);

@@ -169,6 +169,18 @@ test("a deleted participant is refused with what to do", async () => {
   expect(clinic.disconnections[1]!.reason).toContain("ask for a new invitation");
 });
 
+test("a participant that was deleted and made again enrols with a new invitation, however good its certificate still is", async () => {
+  const before = agent(operator.invite("clinic-a"));
+  await before.connected();
+  await before.client.stop();
+  operator.coordinator.members.delete("clinic-a");
+  const { store } = before;
+  const after = agent(operator.invite("clinic-a"), { store, identity: before.identity });
+  await after.connected();
+  const { identity } = operator.coordinator.members.get("clinic-a")!;
+  expect(Buffer.from(identity!)).toEqual(Buffer.from(rawPublicKey(before.identity.publicKey)));
+});
+
 test("a certificate of a former identity is refused", async () => {
   const clinic = agent(operator.invite("clinic-a"));
   await clinic.connected();
