@@ -65,7 +65,6 @@ export const crashes: readonly Fault[] = [
   {
     name: "agent killed (SIGKILL)",
     slug: "ag-kill",
-    quick: true,
     at: each(MOMENTS, succeeds),
     async strike() {
       killProcess("north", "agent");

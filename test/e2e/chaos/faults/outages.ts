@@ -81,7 +81,6 @@ export const outages: readonly Fault[] = [
   {
     name: "lossy lines: 5 % of packets, both ways",
     slug: "loss",
-    quick: true,
     at: each(MOMENTS, succeeds),
     strike: () => losePackets("coordinator", LOSS),
     lasts: "outage",
@@ -98,7 +97,6 @@ export const outages: readonly Fault[] = [
   {
     name: "registry answers 500",
     slug: "reg-500",
-    quick: true,
     at: each(["planning", "publishing"], succeeds),
     strike: async ({ gate }) => gate.become("failing"),
     lasts: "briefly",

@@ -24,7 +24,6 @@ export const trainers: readonly Fault[] = [
   misbehaving("trainer exits with 1 twice", "exit-twice", "crash", /^TrainerCrashed$/),
   {
     ...misbehaving("trainer exits with 70: never tried again", "exit-70", "exit 70", /^TrainingDiverged$/),
-    quick: true,
   },
   {
     ...misbehaving("trainer needs more memory than its limit, once", "oom-once", "oom once"),
