@@ -97,8 +97,14 @@ async function allOver(
     if (!round) return { ...one, gone: true, overMs: Date.now() };
     // One that was deleted ends first, and then it goes.
     const isOver = isTerminal(round.status.phase) && expected[one.at.moment]!.phase !== "Deleted";
-    return { ...one, round, ...(isOver && { overMs: Date.now() }) };
+    return { ...one, round, ...(isOver && { overMs: endMs(round) }) };
   }
+}
+
+/** By the operator's clock, which is this machine's: nobody looks while a fault lasts. */
+function endMs({ status }: FederationRound): number {
+  const { phase, phaseTimes = [] } = status;
+  return Date.parse(phaseTimes.find((entry) => entry.phase === phase)?.at ?? "") || Date.now();
 }
 
 async function judge(arena: Arena, fault: Fault, one: Seen, struckMs: number): Promise<Row> {

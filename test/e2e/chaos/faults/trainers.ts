@@ -22,9 +22,7 @@ const misbehaving = (name: string, slug: string, behaviour: Behaviour, reason?: 
 export const trainers: readonly Fault[] = [
   misbehaving("trainer exits with 1 once", "exit-once", "crash once"),
   misbehaving("trainer exits with 1 twice", "exit-twice", "crash", /^TrainerCrashed$/),
-  {
-    ...misbehaving("trainer exits with 70: never tried again", "exit-70", "exit 70", /^TrainingDiverged$/),
-  },
+  misbehaving("trainer exits with 70: never tried again", "exit-70", "exit 70", /^TrainingDiverged$/),
   {
     ...misbehaving("trainer needs more memory than its limit, once", "oom-once", "oom once"),
     spec: { training: { resources: { memory: "96Mi" } } },
