@@ -176,7 +176,16 @@ describe("make demo MODEL=tiny", () => {
       const known = [...losses, String(summary.loss.final[sites[index]!]), String(summary.loss.base[sites[index]!])];
       for (const loss of known) expect(text).not.toContain(loss.slice(0, 7));
     }
-    expect(text).not.toMatch(/"?(examples|trainLoss|heldOut|parentLoss)"?: ?\d/);
+    expect(text).not.toMatch(/"?(examples|heldOut|parentLoss)"?: ?\d/);
+    // What a round does tell: the mean over all of its contributors.
+    const shown = await coordinator().run([
+      ...["-n", "rondo", "get", "fr", "-o"],
+      "jsonpath={.items[*].status.metrics.trainLoss}",
+    ]);
+    const means = shown.trim().split(" ").map(Number);
+    expect(means).toHaveLength(2);
+    const told = [...text.matchAll(/"?trainLoss"?: ?"?(\d+(?:\.\d+)?)/g)].map(([, value]) => Number(value));
+    for (const value of told) expect(means.some((mean) => Math.abs(mean - value) < 1e-3)).toBe(true);
   });
 });
 
