@@ -60,7 +60,7 @@ test-e2e: ## tests on real clusters with real trainer pods (needs root)
 
 chaos: ## every named fault on real clusters, outages of OUTAGE=120 s, and a kill after every effect; writes the table in docs/reliability.md (needs root; over an hour)
 	@scripts/setup all
-	@RONDO_CHAOS=all RONDO_CHAOS_OUTAGE=$(OUTAGE) RONDO_CHAOS_TABLE=docs/reliability.md $(VITEST) e2e test/e2e/chaos
+	@RONDO_E2E_SET=e2e-chaos RONDO_CHAOS=all RONDO_CHAOS_OUTAGE=$(OUTAGE) RONDO_CHAOS_TABLE=docs/reliability.md $(VITEST) e2e test/e2e/chaos
 	@RONDO_FAULTS=all $(VITEST) integration test/integration/faults
 
 bench: ## run a benchmark: make bench NAME=round

@@ -20,8 +20,8 @@ import { claimed, restrictedNamespace, writableFolder } from "../../demo/volumes
 import { removeDisks, secondPath, smallDisk } from "./disks.ts";
 import { Site, type SiteOptions, TRAINER_COMMAND } from "./site.ts";
 
-/** A family of clusters of its own. */
-export const SET = "e2e-failures";
+/** A family of clusters of its own; another one for a run beside another run. */
+export const SET = process.env.RONDO_E2E_SET ?? "e2e-failures";
 
 export const TRAINER_IMAGE = "localhost/rondo-trainer:dev";
 /** A site may allow it, and no node has it. */
