@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """
-A trainer that does what the site's file /rondo/behaviour/do says, good or bad, or do.<federation> where there is one; read anew by every pod.
-Standard library alone, so that it starts in a fraction of a second; `real` becomes the trainer that Rondo ships.
+A trainer that does what the site's file /rondo/behaviour/do says, good or bad, or do.<federation> where there is one; read anew by
+every pod. Standard library alone, so that it starts in a fraction of a second; `real` becomes the trainer that Rondo ships.
 
 Holds: it keeps the contract of docs/trainer.md wherever the behaviour is not to break it; each start is a line in `starts`, so that a test
 sees what was trained twice. Does not: train.
