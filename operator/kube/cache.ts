@@ -34,9 +34,9 @@ export type WatchCacheOptions<T extends KubeObject> = {
 
 /**
  * A round of 200 participants has 100 kB with its managedFields: 500 of them would be one answer of 50 MB, parsed in one piece. A list of 1,000
- * objects is twenty requests, at the start and every relistMs.
+ * objects is fifty requests, at the start and every relistMs.
  */
-const PAGE_SIZE = 50;
+const PAGE_SIZE = 20;
 
 export class WatchCache<T extends KubeObject> {
   readonly kind: ResourceKind<T>;

@@ -44,7 +44,8 @@ export async function serveDownload(call: DownloadCall, parts: CoordinationParts
     ended = fault;
   });
   try {
-    await sendFile(call, { ...adapter, offset: opening.offset, ended: () => ended });
+    const piece = { ...adapter, offset: opening.offset, ended: () => ended };
+    await parts.downloads.take(() => sendFile(call, piece));
   } finally {
     release();
   }

@@ -17,7 +17,7 @@ import { TransportFault, toStatus } from "./faults.ts";
 import type { CoordinationServer as Handlers } from "./generated/rondo.v1.ts";
 import { KEEPALIVE, MOST_MESSAGE_BYTES } from "./limits.ts";
 import { Sessions } from "./sessions.ts";
-import { Turns, UPLOADS } from "./turns.ts";
+import { TRANSFERS, Turns } from "./turns.ts";
 import { serveUpload } from "./upload.ts";
 import { forgetUploads } from "./upload-record.ts";
 
@@ -55,6 +55,7 @@ export interface CoordinationParts {
   journal: Journal;
   sessions: Sessions;
   uploads: Turns;
+  downloads: Turns;
   realm: Realm;
   planKey: KeyObject;
   now: () => number;
@@ -84,7 +85,8 @@ export class CoordinationServer {
       spool,
       journal,
       sessions: new Sessions(),
-      uploads: new Turns(UPLOADS),
+      uploads: new Turns(TRANSFERS),
+      downloads: new Turns(TRANSFERS),
       realm,
       planKey,
       now,

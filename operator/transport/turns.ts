@@ -1,6 +1,6 @@
 /**
- * How many uploads are under way at a time. Each takes some MiB of buffers on its way through TLS, HTTP/2 and gRPC, and two hundred begin with
- * the same step of a round.
+ * How many uploads, or downloads, are under way at a time. Each takes some MiB of buffers on its way through TLS, HTTP/2 and gRPC, and two hundred
+ * begin with the same step of a round.
  * Holds: in the order of arrival; nobody waits for the slow: whoever has had a turn for `patienceMs` goes on without it.
  */
 
@@ -13,7 +13,7 @@ export interface TurnsOptions {
  * 16 fill any link when they are near, at one chunk each; far away, where they would not, the next 16 begin after two seconds, and the last of
  * 256 sites after half a minute, which is little beside what a vector takes over such a line.
  */
-export const UPLOADS: TurnsOptions = { atOnce: 16, patienceMs: 2_000 };
+export const TRANSFERS: TurnsOptions = { atOnce: 16, patienceMs: 2_000 };
 
 export class Turns {
   readonly #patienceMs: number;
