@@ -28,6 +28,6 @@ export function followAggregating(before: RoundRecord, world: World): Decision {
   return {
     record,
     actions: [...actions, ...missing, ...make.actions],
-    lookAgainAtMs: Math.min(make.againMs ?? endMs, allSettled(record) ? endMs : nextDeadline(record)),
+    lookAgainAtMs: Math.min(make.againMs ?? endMs, allSettled(record) ? endMs : nextDeadline(record, world)),
   };
 }

@@ -47,11 +47,11 @@ export function allSettled(record: RoundRecord): boolean {
 }
 
 /** The next instant at which judge() may answer differently. */
-export function nextDeadline(record: RoundRecord): number {
+export function nextDeadline(record: RoundRecord, world: World): number {
   const { acceptMs, trainingMs, aggregationMs } = record.deadlines!;
   const open = record.participants.filter((p) => !isSettled(p));
   if (open.some((p) => beforeStart(p))) return acceptMs;
-  if (record.secure) return nextStepEnd(record);
+  if (record.secure) return nextStepEnd(record, world);
   return open.some((p) => BEFORE_TRAINED.includes(p.state)) ? trainingMs : aggregationMs;
 }
 

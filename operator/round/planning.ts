@@ -68,7 +68,7 @@ function begin(record: RoundRecord, plan: Made, world: World): Decision {
   return {
     record: begun,
     actions: [{ do: "sendPlan", participants: there }],
-    lookAgainAtMs: nextDeadline(begun),
+    lookAgainAtMs: nextDeadline(begun, world),
   };
 }
 

@@ -40,7 +40,7 @@ export function followSecureAggregating(before: RoundRecord, world: World): Deci
   return {
     record,
     actions: [...actions, ...addUp(record, world), ...askNext(record), ...open.actions],
-    lookAgainAtMs: Math.min(open.againMs ?? endMs, endMs, nextStepEnd(record)),
+    lookAgainAtMs: Math.min(open.againMs ?? endMs, endMs, nextStepEnd(record, world)),
   };
 }
 

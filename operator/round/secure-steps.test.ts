@@ -100,6 +100,31 @@ const cases: Case[] = [
     states: ["Lost", "Trained", "Trained", "Trained", "Trained"],
   },
   {
+    says: "where too few would be left for good, the silent ones may use up the next step's time: the operator may have been away",
+    record: secureAt("share", ["ann"]),
+    world: { nowMs: late.share, connected: new Set() },
+    phase: "Aggregating",
+    does: ["announce"],
+    is: { step: "share", answered: ["ann"] },
+    states: ["Trained", "Trained", "Trained", "Trained", "Trained"],
+  },
+  {
+    says: "as soon as enough are back, nobody else is waited for",
+    record: secureAt("share", without("ann")),
+    world: { nowMs: late.mask - 1, connected: everybody },
+    phase: "Aggregating",
+    is: { step: "mask", u2: without("ann") },
+    states: ["Lost", "Trained", "Trained", "Trained", "Trained"],
+  },
+  {
+    says: "at the next step's instant too few are too few",
+    record: secureAt("share", ["ann"]),
+    world: { nowMs: late.mask, connected: new Set() },
+    phase: "Failed",
+    reason: "CohortTooSmall",
+    message: /^secure aggregation ended: 1 of 5 are left while keys were shared, 4 are needed; ben Lost/,
+  },
+  {
     says: "a step does not wait for one who has failed",
     record: secureAt("share", without("ann"), { states: { ann: "Failed" } }),
     phase: "Aggregating",
@@ -149,7 +174,7 @@ const cases: Case[] = [
         gone: [{ name: "dee", reason: "SurvivorsInvalid", message: "the survivors are not those of the list" }],
       },
     }),
-    world: { nowMs: late.consistency, sum: added() },
+    world: { nowMs: late.unmask, sum: added() },
     phase: "Failed",
     reason: "CohortTooSmall",
     message:
@@ -291,6 +316,11 @@ describe("a secure round", () => {
       maskMs: start + 84_000,
       consistencyMs: start + 102_000,
     });
+  });
+
+  test("who may use up the next step's time is looked at again when that ends", () => {
+    const { lookAgainAtMs } = decide(secureAt("share", ["ann"]), world({ nowMs: late.share, connected: new Set() }));
+    expect(lookAgainAtMs).toBe(late.mask);
   });
 
   test("when it succeeds, whoever kept its secrets until now is told that it is over", () => {

@@ -48,7 +48,7 @@ function numbersOf(record: RoundRecord, is: (cohort: Cohort) => boolean): number
 }
 
 function waitedFor(record: RoundRecord, cohort: Cohort, world: World): string[] {
-  return world.nowMs >= stepEndMs(record, cohort.step) ? [] : awaited(record, cohort);
+  return world.nowMs >= endsMs(record, cohort, world) ? [] : awaited(record, cohort);
 }
 
 /** Of how many the current step can still have an answer that counts. */
@@ -71,9 +71,27 @@ export function stepDeadlines(startMs: number, lengthMs: number) {
 }
 
 /** The next instant at which stepCohorts() may answer differently. */
-export function nextStepEnd(record: RoundRecord): number {
+export function nextStepEnd(record: RoundRecord, world: World): number {
   const open = record.secure!.cohorts.filter((cohort) => !cohort.failure);
-  return Math.min(...open.map((cohort) => stepEndMs(record, cohort.step)), Number.POSITIVE_INFINITY);
+  return Math.min(...open.map((cohort) => endsMs(record, cohort, world)), Number.POSITIVE_INFINITY);
+}
+
+/** Which step's time a step may use up. The first has the whole training, and the last has nobody after it. */
+const NEXT: Partial<Record<CohortStep, CohortStep>> = { share: "mask", mask: "consistency", consistency: "unmask" };
+
+/**
+ * When the cohort's step ends: as planned; at the end of the next step where the cohort would be lost for good as planned, because too few
+ * have answered and the round cannot be planned again without the others. An operator that was cut off, or away, for longer than a step
+ * lasts finds its members silent, and all of them still there.
+ */
+function endsMs(record: RoundRecord, cohort: Cohort, world: World): number {
+  const plannedMs = stepEndMs(record, cohort.step);
+  const next = NEXT[cohort.step];
+  if (!next || world.nowMs < plannedMs || counted(record, cohort).length >= cohort.threshold) return plannedMs;
+  const lost = new Set(awaited(record, cohort));
+  const participants = record.participants.map((p) => (lost.has(p.name) ? { ...p, state: "Lost" as const } : p));
+  const number = record.secure!.cohorts.indexOf(cohort);
+  return nextAttempt({ ...record, participants }, world, [number]) ? plannedMs : stepEndMs(record, next);
 }
 
 /** Its members stop counting; what they contributed is in no sum. */
@@ -97,7 +115,7 @@ export function endCohort(
 /** Whoever has not answered in time is out; in the last two steps it has contributed already and only fails to answer. */
 export function missedStep(p: RoundParticipant, record: RoundRecord, world: World): RoundParticipant | undefined {
   const cohort = record.secure?.cohorts.find(({ members }) => members.includes(p.name));
-  if (!cohort || cohort.failure || isSettled(p) || world.nowMs < stepEndMs(record, cohort.step)) return undefined;
+  if (!cohort || cohort.failure || isSettled(p) || world.nowMs < endsMs(record, cohort, world)) return undefined;
   if (cohort.answered.includes(p.name) || !asked(cohort).includes(p.name)) return undefined;
   const missed = MISSED[cohort.step];
   if (!missed) return undefined;

@@ -21,7 +21,7 @@ export function followTraining(before: RoundRecord, world: World): Decision {
     return {
       record,
       actions: [...actions, ...invite(record), ...addUp(record, world)],
-      lookAgainAtMs: nextDeadline(record),
+      lookAgainAtMs: nextDeadline(record, world),
     };
   }
   const aggregating = { ...training, record: startAggregation(training.record, world.nowMs) };
