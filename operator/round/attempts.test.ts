@@ -299,7 +299,7 @@ describe("the next attempt", () => {
   test("that cannot be planned fails like a first one", () => {
     const failure: PlanResult = { kind: "failed", problem: "the parent is gone", retry: false };
     expect(look(again(), { nowMs, plan: failure }).record.outcome).toMatchObject({ reason: "PlanFailed" });
-    expect(look(again(), { nowMs: late.mask + 120_000 }).record.outcome).toMatchObject({ reason: "PlanFailed" });
+    expect(look(again(), { nowMs: late.mask + 300_000 }).record.outcome).toMatchObject({ reason: "PlanFailed" });
   });
 
   test.each([

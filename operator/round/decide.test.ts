@@ -166,9 +166,9 @@ const cases: Case[] = [
     message: /overselect is too high/,
   },
   {
-    says: "a plan that had no room for two minutes fails with what to do about it",
+    says: "a plan that had no room for five minutes fails with what to do about it",
     record: { ...pending(), phase: "Planning" },
-    world: { ...full, nowMs: T0 + 120_000 },
+    world: { ...full, nowMs: T0 + 300_000 },
     phase: "Failed",
     reason: "StorageFull",
   },

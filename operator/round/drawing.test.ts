@@ -90,7 +90,7 @@ describe("a draw of cohorts", () => {
   });
 
   test("ends with the planning limit at the latest", () => {
-    expect(decide(committed(), at(120_000)).record.outcome).toMatchObject({ reason: "PlanFailed" });
+    expect(decide(committed(), at(300_000)).record.outcome).toMatchObject({ reason: "PlanFailed" });
   });
 
   test("names those left out in the round that is planned", () => {

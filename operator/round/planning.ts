@@ -14,8 +14,8 @@ import type { Action, Decision, FederationView, PlanResult, World } from "./worl
 type Made = Extract<PlanResult, { kind: "made" }>;
 type Unmade = Extract<PlanResult, { kind: "failed" }>;
 
-/** Long enough for a parent adapter that has to be fetched from a registry with a bad minute. */
-export const PLANNING_LIMIT_MS = 120_000;
+/** Long enough for a parent adapter that has to be fetched from a registry that is away for two minutes. */
+export const PLANNING_LIMIT_MS = 300_000;
 const RETRY_AFTER_MS = 2_000;
 
 export function followPlanning(record: RoundRecord, world: World): Decision {
@@ -27,7 +27,7 @@ export function followPlanning(record: RoundRecord, world: World): Decision {
   if (world.nowMs >= limit || failure?.retry === false)
     return fail(record, planFault(record, world, failure), world.nowMs);
   if (record.attempt === 1 && isDrawing(record, world)) return followDraw(record, world, limit);
-  // What fails at once must not be tried at once again, all the two minutes long.
+  // What fails at once must not be tried at once again, all the minutes long.
   const dueMs = (failure?.atMs ?? Number.NEGATIVE_INFINITY) + RETRY_AFTER_MS;
   if (world.nowMs < dueMs) return { record, actions: [], lookAgainAtMs: Math.min(limit, dueMs) };
   const drop: Action[] = record.attempt > 1 ? [{ do: "dropAttempt", attempt: record.attempt - 1 }] : [];
@@ -39,7 +39,7 @@ export function followPlanning(record: RoundRecord, world: World): Decision {
 }
 
 function planFault({ federation }: RoundRecord, { storage }: World, failure: Unmade | undefined): RoundFault {
-  const problem = failure?.problem ?? "it took longer than two minutes";
+  const problem = failure?.problem ?? "it took longer than five minutes";
   if (failure?.code === "InvalidSettings") return { code: "InvalidSettings", federation, problem };
   return storage ? { code: "StorageFull", problem: storage.problem } : { code: "PlanFailed", problem };
 }
