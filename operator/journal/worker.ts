@@ -5,6 +5,8 @@
  * Does not: run on the main thread.
  */
 import { isMainThread, parentPort, receiveMessageOnPort, workerData } from "node:worker_threads";
+import { giveBack } from "./give-back.ts";
+import type { Write } from "./journal.ts";
 import type {
   FaultData,
   JournalAnswer,
@@ -68,6 +70,7 @@ function work(store: JournalStore): void {
     }
     committed = undefined;
     backlog.splice(0, requests.length);
+    for (const request of requests) if (request.do === "commit") giveBackValues(request.writes);
     setFull(false);
     for (const each of replies) reply(stopped ? { id: each.id, fault: stopped } : each);
     const closing = requests.find((request) => request.do === "close");
@@ -75,6 +78,14 @@ function work(store: JournalStore): void {
       close(store, closing.id);
       return;
     }
+  }
+}
+
+/** They are on disk, and this thread's own copies. */
+function giveBackValues(writes: readonly Write[]): void {
+  for (const write of writes) {
+    if ("put" in write) giveBack(write.put.value);
+    else if ("insert" in write) giveBack(write.insert.value);
   }
 }
 

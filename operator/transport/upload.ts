@@ -4,6 +4,7 @@
  * is synced and the coordinator and the record are journalled. A slow or dead upload costs one file handle and one chunk.
  */
 import type { ServerDuplexStream } from "@grpc/grpc-js";
+import { giveBack } from "../journal/give-back.ts";
 import { HASH_BYTES, leafCount, merkleRoot } from "../journal/merkle.ts";
 import { SpoolFault, type SpoolUpload } from "../journal/spool.ts";
 import { authenticate } from "./authenticate.ts";
@@ -119,7 +120,9 @@ async function receiveChunks(inbox: Inbox<UploadMessage>, upload: SpoolUpload): 
         `The upload ended after ${upload.heldBytes} of ${upload.byteLength} bytes`,
       );
     }
-    await upload.append(next.message.value.offset, next.message.value.data);
+    const { offset, data } = next.message.value;
+    await upload.append(offset, data);
+    giveBack(data);
   }
 }
 

@@ -116,7 +116,7 @@ async function startAgent(place: Place, site: string) {
     podTemplate: { spec: { nodeName: NODE } },
     log: { level: "info" },
   };
-  const { pid = 0 } = startProgram(place, home, ["agent"], config);
+  const { pid = 0 } = startProgram(place, home, "agent", config);
   await eventually(`the agent of ${site} is ready`, 60, () => isReady(metrics!));
   return { pid, clusterIp: service.spec?.clusterIP ?? "", taskPort: tasks! };
 }

@@ -17,7 +17,10 @@ const ROOT = join(import.meta.dirname, "../..");
 const DIST = join(ROOT, ".rondo/bench/dist");
 export const MAIN = join(DIST, "main.js");
 /** As images/operator/rondo starts it. */
-const NODE_OPTIONS = ["--max-semi-space-size=2", "--heap-growing-percent=300"];
+const NODE_OPTIONS = {
+  operator: ["--max-semi-space-size=2", "--heap-growing-percent=150"],
+  agent: ["--max-semi-space-size=2", "--heap-growing-percent=300"],
+};
 const ENVIRONMENT = { MALLOC_ARENA_MAX: "2", MALLOC_MMAP_THRESHOLD_: "131072", MALLOC_TRIM_THRESHOLD_: "131072" };
 
 export const TRUST_DOMAIN = "bench.rondo.dev";
@@ -79,7 +82,7 @@ export class OperatorProgram {
 
   /** Resolves when agents can connect. */
   async start(): Promise<void> {
-    this.#running = startProgram(this.#place, this.#home, ["operator"], this.#config);
+    this.#running = startProgram(this.#place, this.#home, "operator", this.#config);
     await eventually("the operator is ready", 120, () => isReady(this.#port), 100);
   }
 
@@ -93,11 +96,11 @@ export class OperatorProgram {
   }
 }
 
-export function startProgram({ processes, api }: Place, home: string, command: string[], config: object) {
+export function startProgram({ processes, api }: Place, home: string, command: "operator" | "agent", config: object) {
   mkdirSync(join(home, "data"), { recursive: true });
   const file = join(home, "config.yaml");
   writeFileSync(file, JSON.stringify(config, null, 2)); // JSON is YAML
-  const program = [process.execPath, ...NODE_OPTIONS, MAIN, ...command, "--config", file];
+  const program = [process.execPath, ...NODE_OPTIONS[command], MAIN, command, "--config", file];
   const { env, argv } = asInPod(api, home, program);
   return processes.start(argv[0]!, argv.slice(1), { env, cwd: home, log: join(home, "log") });
 }

@@ -6,6 +6,7 @@
  *   A commit that fails fails everybody who waited for it.
  */
 import { setTimeout as sleep } from "node:timers/promises";
+import { giveBack } from "../../journal/give-back.ts";
 import type { Journal, Write } from "../../journal/journal.ts";
 
 /** From one commit's begin to the next one's at least: a disk that syncs in 1 ms would else get the whole record for each of its answers. */
@@ -23,7 +24,7 @@ export class GroupCommit {
   /** Settles with the commit under way, and never rejects. */
   #underWay: Promise<void> = Promise.resolve();
 
-  /** @param rowOf  the record's newest state, asked when the commit begins; undefined: it was forgotten meanwhile */
+  /** @param rowOf  the record's newest state in bytes of their own, asked when the commit begins; undefined: it was forgotten meanwhile */
   constructor(
     journal: Pick<Journal, "commit">,
     rowOf: (uid: string) => Write | undefined,
@@ -60,6 +61,8 @@ export class GroupCommit {
     } catch (error) {
       this.#failed(error);
       throw error;
+    } finally {
+      for (const row of rows) if ("put" in row) giveBack(row.put.value);
     }
   }
 }
