@@ -34,6 +34,8 @@ export const losses: readonly Fault[] = [
   {
     name: "a site's volume lost, with ledger and deltas",
     slug: "ag-lost",
+    // Its vector is in the sum, and its signature never comes: that step is waited out.
+    spec: { deadlines: { aggregation: "2m" } },
     at: { planning: unpinned, training: unpinned, aggregating: succeeds, publishing: succeeds },
     async strike({ under }) {
       const { kubectl, kube, folders } = under.site("north");
