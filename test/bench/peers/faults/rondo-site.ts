@@ -89,7 +89,7 @@ export class RondoSite {
   }
 
   async startAgent(): Promise<void> {
-    this.#agent = startProgram(this.#options.place, this.#home, ["agent"], this.#config);
+    this.#agent = startProgram(this.#options.place, this.#home, "agent", this.#config);
     await eventually(`the agent of site ${this.#options.number} is ready`, 60, () => isReady(this.#ports.metrics), 200);
   }
 
