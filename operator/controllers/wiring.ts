@@ -3,7 +3,7 @@
  * Holds: handlers only enqueue.
  */
 import type { Controller } from "../kube/controller.ts";
-import { parseKey } from "../kube/objects.ts";
+import { parseKey, type RawObject } from "../kube/objects.ts";
 import type { Context } from "./context.ts";
 import type { RoundDesk } from "./round/desk.ts";
 
@@ -18,6 +18,8 @@ export class Wake {
   readonly #context: Context;
   readonly #desk: RoundDesk;
   readonly #controllers: () => Controllers;
+  /** Participant → what others were last woken with. */
+  readonly #seen = new Map<string, string>();
 
   constructor(context: Context, desk: RoundDesk, controllers: () => Controllers) {
     this.#context = context;
@@ -46,8 +48,21 @@ export class Wake {
   /** Came, left, enrolled, suspended: federations count them, rounds miss them. */
   participant(name: string): void {
     this.#controllers().participant.enqueue(name);
+    this.#thoseWithParticipants();
+  }
+
+  #thoseWithParticipants(): void {
     for (const raw of this.#context.caches.federations.list()) this.federation(raw.metadata.name);
     for (const record of this.#desk.open()) this.round(record.name);
+  }
+
+  /** Each connected participant is written every few minutes for its `lastSeen`: nothing that a federation or a round waits for. */
+  #isNews(name: string, object: RawObject | undefined): boolean {
+    const seen = object && withoutLastSeen(object);
+    if (seen === this.#seen.get(name)) return false;
+    if (seen === undefined) this.#seen.delete(name);
+    else this.#seen.set(name, seen);
+    return true;
   }
 
   /** Those whose phase may be another one now: of a long history two. */
@@ -71,7 +86,11 @@ export class Wake {
       const federation = (object?.spec as { federation?: string } | undefined)?.federation;
       if (federation) this.federation(federation);
     });
-    participants.onChange((key) => this.participant(parseKey(key).name));
+    participants.onChange((key, object) => {
+      const { name } = parseKey(key);
+      this.#controllers().participant.enqueue(name);
+      if (this.#isNews(name, object)) this.#thoseWithParticipants();
+    });
     adapterVersions.onChange((key, object) => {
       const federation = (object?.spec as { federation?: string } | undefined)?.federation;
       if (!federation) return;
@@ -83,4 +102,10 @@ export class Wake {
     const { versions, tally } = this.#context;
     for (const name of [...versions.federations(), ...tally.federations()]) this.federation(name);
   }
+}
+
+function withoutLastSeen({ metadata, spec, status }: RawObject): string {
+  const { resourceVersion: _, ...rest } = metadata;
+  const { lastSeen: __, ...others } = (status ?? {}) as { lastSeen?: string };
+  return JSON.stringify([rest, spec, others]);
 }

@@ -21,7 +21,7 @@ const NODE_OPTIONS = {
   operator: ["--max-semi-space-size=2", "--heap-growing-percent=150"],
   agent: ["--max-semi-space-size=2", "--heap-growing-percent=300"],
 };
-const ENVIRONMENT = { MALLOC_ARENA_MAX: "2", MALLOC_MMAP_THRESHOLD_: "131072", MALLOC_TRIM_THRESHOLD_: "131072" };
+const ENVIRONMENT = { MALLOC_ARENA_MAX: "2", MALLOC_MMAP_THRESHOLD_: "32768", MALLOC_TRIM_THRESHOLD_: "131072" };
 
 export const TRUST_DOMAIN = "bench.rondo.dev";
 

@@ -21,11 +21,12 @@ export interface Follower {
 export async function followRounds(follower: Follower, count: number, limitMs: number): Promise<FederationRound[]> {
   const lines = new LiveLines();
   const untilMs = Date.now() + limitMs;
+  const losses = new Map<string, string>();
   let shown = 0;
   while (Date.now() < untilMs) {
     const rounds = await follower.rounds();
     for (const round of rounds.slice(shown)) {
-      const rows = await Promise.all(participantsOf(round).map((row) => line(follower, row)));
+      const rows = await Promise.all(participantsOf(round).map((row) => line(follower, row, losses)));
       lines.show([headline(round), ...rows, stepLine(round)]);
       if (!isTerminal(round.status.phase)) break;
       lines.release();
@@ -61,8 +62,12 @@ function stepLine({ status }: FederationRound): string {
   return step ? `    ${dim(`secure aggregation: ${step}`)}` : "";
 }
 
-async function line(follower: Follower, row: ParticipantStatusRow): Promise<string> {
-  const loss = row.job ? await follower.trainingLoss(row.name, row.job).catch(() => undefined) : undefined;
+/** @param losses  the newest loss of each Job, kept here because the Job goes as soon as its delta is safe */
+async function line(follower: Follower, row: ParticipantStatusRow, losses: Map<string, string>): Promise<string> {
+  const job = `${row.name}/${row.job}`;
+  const newest = row.job ? await follower.trainingLoss(row.name, row.job).catch(() => undefined) : undefined;
+  if (newest) losses.set(job, newest);
+  const loss = losses.get(job);
   const cells = [
     row.name.padEnd(14),
     paintState(row.state),
