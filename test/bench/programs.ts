@@ -18,10 +18,10 @@ const DIST = join(ROOT, ".rondo/bench/dist");
 export const MAIN = join(DIST, "main.js");
 /** As images/operator/rondo starts it. */
 const NODE_OPTIONS = {
-  operator: ["--max-semi-space-size=2", "--heap-growing-percent=50"],
-  agent: ["--max-semi-space-size=2", "--heap-growing-percent=300"],
+  operator: ["--max-semi-space-size=2", "--heap-growing-percent=80", "--no-decommit-pooled-pages"],
+  agent: ["--max-semi-space-size=2", "--heap-growing-percent=300", "--no-decommit-pooled-pages"],
 };
-const ENVIRONMENT = { MALLOC_ARENA_MAX: "2", MALLOC_MMAP_THRESHOLD_: "16384", MALLOC_TRIM_THRESHOLD_: "131072" };
+const ENVIRONMENT = { MALLOC_ARENA_MAX: "2", MALLOC_MMAP_THRESHOLD_: "32768", MALLOC_TRIM_THRESHOLD_: "131072" };
 
 export const TRUST_DOMAIN = "bench.rondo.dev";
 
