@@ -86,6 +86,11 @@ export type ParticipantSpec = Participant["spec"];
 export type ParticipantStatus = Participant["status"];
 export type ParticipantIdentity = NonNullable<ParticipantSpec["identity"]>;
 
+/** What a status says but for the time that passes: two that differ in no more are no transition. */
+export function withoutLastSeen({ lastSeen: _, ...others }: Partial<ParticipantStatus>): Partial<ParticipantStatus> {
+  return others;
+}
+
 export const participantResource: ResourceDefinition = {
   kind: "Participant",
   plural: "participants",

@@ -1,17 +1,13 @@
 import { beforeEach, expect, test } from "vitest";
-import type { ChangeHandler } from "../kube/cache.ts";
 import type { RawObject } from "../kube/objects.ts";
+import { ToldCache } from "../kube/testing/told-cache.ts";
 import { RoundIndex } from "./round-index.ts";
 
-let change: ChangeHandler<RawObject>;
+let cache: ToldCache;
 let index: RoundIndex;
 beforeEach(() => {
-  index = new RoundIndex({
-    onChange: (handler) => {
-      change = handler;
-      return () => undefined;
-    },
-  });
+  cache = new ToldCache();
+  index = new RoundIndex(cache);
 });
 
 function round(name: string, phase?: string, creator?: string): RawObject {
@@ -29,7 +25,7 @@ function round(name: string, phase?: string, creator?: string): RawObject {
   };
 }
 
-const set = (object: RawObject) => change(object.metadata.name, object);
+const set = (object: RawObject) => cache.tell(object.metadata.name, object);
 const names = (rounds: Iterable<RawObject>) => [...rounds].map(({ metadata }) => metadata.name);
 
 test("a round is open from its creation to its end, and part of the history until it is deleted", () => {
@@ -40,7 +36,7 @@ test("a round is open from its creation to its end, and part of the history unti
   expect(names(index.open("notes"))).toEqual([]);
   expect([...index.ended("fed").keys()]).toEqual(["r1"]);
   expect(names(index.all("notes"))).toEqual(["r1"]);
-  change("r1", undefined);
+  cache.tell("r1", undefined);
   expect(names(index.all("notes"))).toEqual([]);
   expect(index.ended("fed").size).toBe(0);
 });

@@ -13,12 +13,10 @@ export class RoundIndex {
   readonly #open = new Map<string, Shelf>();
   readonly #all = new Map<string, Shelf>();
   readonly #ended = new Map<string, Shelf>();
-  /** By the key of the object: where it stands now. */
-  readonly #places = new Map<string, Array<[index: Map<string, Shelf>, at: string]>>();
 
   constructor(cache: Pick<WatchCache<RawObject>, "onChange">) {
-    cache.onChange((key, round) => {
-      this.#takeOff(key);
+    cache.onChange((key, round, before) => {
+      if (before) this.#takeOff(key, before);
       if (round) this.#putOn(key, round);
     });
   }
@@ -37,26 +35,28 @@ export class RoundIndex {
   }
 
   #putOn(key: string, round: RawObject): void {
+    for (const [index, at] of this.#placesOf(round)) {
+      const shelf = index.get(at) ?? new Map();
+      index.set(at, shelf.set(key, round));
+    }
+  }
+
+  #takeOff(key: string, before: RawObject): void {
+    for (const [index, at] of this.#placesOf(before)) {
+      const shelf = index.get(at);
+      shelf?.delete(key);
+      if (shelf?.size === 0) index.delete(at);
+    }
+  }
+
+  #placesOf(round: RawObject): Array<[index: Map<string, Shelf>, at: string]> {
     const { federation } = round.spec as { federation: string };
     const { phase } = (round.status ?? {}) as { phase?: RoundPhase };
     const creator = creatorOf(round);
     const places: Array<[Map<string, Shelf>, string]> = [[this.#all, federation]];
     if (!isTerminal(phase)) places.push([this.#open, federation]);
     else if (creator !== undefined) places.push([this.#ended, creator]);
-    for (const [index, at] of places) {
-      const shelf = index.get(at) ?? new Map();
-      index.set(at, shelf.set(key, round));
-    }
-    this.#places.set(key, places);
-  }
-
-  #takeOff(key: string): void {
-    for (const [index, at] of this.#places.get(key) ?? []) {
-      const shelf = index.get(at);
-      shelf?.delete(key);
-      if (shelf?.size === 0) index.delete(at);
-    }
-    this.#places.delete(key);
+    return places;
   }
 }
 

@@ -1,19 +1,14 @@
 import { expect, test } from "vitest";
-import type { ChangeHandler } from "../kube/cache.ts";
 import type { RawObject } from "../kube/objects.ts";
+import { ToldCache } from "../kube/testing/told-cache.ts";
 import { VersionIndex } from "./version-index.ts";
 
 function indexed() {
-  let tell: ChangeHandler<RawObject> = () => undefined;
-  const index = new VersionIndex({
-    onChange: (handler) => {
-      tell = handler;
-      return () => true;
-    },
-  });
+  const cache = new ToldCache();
+  const index = new VersionIndex(cache);
   const put = (federation: string, version: number, phase = "Superseded") =>
-    tell(`ns/${federation}-v${version}`, object(federation, version, phase));
-  const remove = (federation: string, version: number) => tell(`ns/${federation}-v${version}`, undefined);
+    cache.tell(`ns/${federation}-v${version}`, object(federation, version, phase));
+  const remove = (federation: string, version: number) => cache.tell(`ns/${federation}-v${version}`, undefined);
   return { index, put, remove };
 }
 

@@ -14,12 +14,10 @@ interface Shelf {
 
 export class VersionIndex {
   readonly #shelves = new Map<string, Shelf>();
-  /** By the key of the object: whose version it is. */
-  readonly #federations = new Map<string, string>();
 
   constructor(cache: Pick<WatchCache<RawObject>, "onChange">) {
-    cache.onChange((key, raw) => {
-      this.#takeOff(key);
+    cache.onChange((key, raw, before) => {
+      if (before) this.#takeOff(key, before);
       const read = readAs(adapterVersionSchema, raw);
       if (read.kind === "there") this.#putOn(key, read.object);
     });
@@ -39,15 +37,13 @@ export class VersionIndex {
     shelf.versions.set(key, version);
     if (version.spec.version >= shelf.newest.spec.version) shelf.newest = version;
     this.#shelves.set(federation, shelf);
-    this.#federations.set(key, federation);
   }
 
-  #takeOff(key: string): void {
-    const federation = this.#federations.get(key);
-    const shelf = federation === undefined ? undefined : this.#shelves.get(federation);
-    if (federation === undefined || !shelf) return;
-    this.#federations.delete(key);
-    const gone = shelf.versions.get(key);
+  #takeOff(key: string, before: RawObject): void {
+    const { federation } = before.spec as { federation: string };
+    const shelf = this.#shelves.get(federation);
+    const gone = shelf?.versions.get(key);
+    if (!shelf || !gone) return;
     shelf.versions.delete(key);
     const rest = [...shelf.versions.values()];
     if (rest.length === 0) this.#shelves.delete(federation);

@@ -1,13 +1,13 @@
 import { beforeEach, expect, test } from "vitest";
 import type { RawObject } from "../kube/objects.ts";
+import { ToldCache } from "../kube/testing/told-cache.ts";
 import type { Context } from "./context.ts";
 import type { RoundDesk } from "./round/desk.ts";
 import { type Controllers, Wake } from "./wiring.ts";
 
 let woken: string[];
-let participantChanged: (object: RawObject | undefined) => void;
-
-const federation = { metadata: { name: "notes" } };
+let caches: Record<"federations" | "rounds" | "participants" | "adapterVersions", ToldCache>;
+const participantChanged = (object: RawObject | undefined) => caches.participants.tell("rondo/ann", object);
 
 beforeEach(() => {
   woken = [];
@@ -17,19 +17,26 @@ beforeEach(() => {
       { enqueue: (name: string) => woken.push(`${kind} ${name}`) },
     ]),
   ) as unknown as Controllers;
-  const silent = { onChange: () => {}, list: () => [federation] };
-  const participants = {
-    onChange(handler: (key: string, object: RawObject | undefined) => void) {
-      participantChanged = (object) => handler("rondo/ann", object);
-    },
+  caches = {
+    federations: new ToldCache(),
+    rounds: new ToldCache(),
+    participants: new ToldCache(),
+    adapterVersions: new ToldCache(),
   };
+  caches.federations.tell("rondo/notes", {
+    apiVersion: "rondo.dev/v1alpha1",
+    kind: "Federation",
+    metadata: { name: "notes" },
+  });
   const context = {
-    caches: { federations: silent, rounds: silent, adapterVersions: silent, participants },
+    caches,
+    objects: { openRoundsOf: () => [] },
     versions: { federations: () => [] },
     tally: { federations: () => [] },
   } as unknown as Context;
   const desk = { open: () => [{ name: "notes-r1" }], names: () => [] } as unknown as RoundDesk;
   new Wake(context, desk, () => controllers).connect();
+  woken.length = 0;
 });
 
 const ann = (over: { spec?: object; status?: object; resourceVersion?: string } = {}): RawObject => ({
@@ -71,4 +78,12 @@ test("one that was deleted and is made again as it was wakes all of them", () =>
   woken.length = 0;
   participantChanged(ann());
   expect(woken).toEqual(everybody);
+});
+
+test("a round that is deleted wakes the federation that may be waiting for its end", () => {
+  const round = { apiVersion: "rondo.dev/v1alpha1", kind: "FederationRound", metadata: { name: "notes-r1" } };
+  caches.rounds.tell("rondo/notes-r1", { ...round, spec: { federation: "notes" } });
+  woken.length = 0;
+  caches.rounds.tell("rondo/notes-r1", undefined);
+  expect(woken).toEqual(["round notes-r1", "federation notes"]);
 });

@@ -2,6 +2,8 @@
  * Which change wakes which reconcile. Keys are names: an operator has one namespace.
  * Holds: handlers only enqueue.
  */
+import { isDeepStrictEqual } from "node:util";
+import { type ParticipantStatus, withoutLastSeen } from "../api/participant.ts";
 import type { Controller } from "../kube/controller.ts";
 import { parseKey, type RawObject } from "../kube/objects.ts";
 import type { Context } from "./context.ts";
@@ -18,8 +20,6 @@ export class Wake {
   readonly #context: Context;
   readonly #desk: RoundDesk;
   readonly #controllers: () => Controllers;
-  /** Participant → what others were last woken with. */
-  readonly #seen = new Map<string, string>();
 
   constructor(context: Context, desk: RoundDesk, controllers: () => Controllers) {
     this.#context = context;
@@ -48,21 +48,8 @@ export class Wake {
   /** Came, left, enrolled, suspended: federations count them, rounds miss them. */
   participant(name: string): void {
     this.#controllers().participant.enqueue(name);
-    this.#thoseWithParticipants();
-  }
-
-  #thoseWithParticipants(): void {
     for (const raw of this.#context.caches.federations.list()) this.federation(raw.metadata.name);
     for (const record of this.#desk.open()) this.round(record.name);
-  }
-
-  /** Each connected participant is written every few minutes for its `lastSeen`: nothing that a federation or a round waits for. */
-  #isNews(name: string, object: RawObject | undefined): boolean {
-    const seen = object && withoutLastSeen(object);
-    if (seen === this.#seen.get(name)) return false;
-    if (seen === undefined) this.#seen.delete(name);
-    else this.#seen.set(name, seen);
-    return true;
   }
 
   /** Those whose phase may be another one now: of a long history two. */
@@ -81,18 +68,18 @@ export class Wake {
       this.federation(parseKey(key).name);
       this.roundsOf(parseKey(key).name);
     });
-    rounds.onChange((key, object) => {
+    rounds.onChange((key, object, before) => {
       this.round(parseKey(key).name);
-      const federation = (object?.spec as { federation?: string } | undefined)?.federation;
+      const federation = ((object ?? before)?.spec as { federation?: string } | undefined)?.federation;
       if (federation) this.federation(federation);
     });
-    participants.onChange((key, object) => {
+    participants.onChange((key, object, before) => {
       const { name } = parseKey(key);
-      this.#controllers().participant.enqueue(name);
-      if (this.#isNews(name, object)) this.#thoseWithParticipants();
+      if (isNews(before, object)) this.participant(name);
+      else this.#controllers().participant.enqueue(name);
     });
-    adapterVersions.onChange((key, object) => {
-      const federation = (object?.spec as { federation?: string } | undefined)?.federation;
+    adapterVersions.onChange((key, object, before) => {
+      const federation = ((object ?? before)?.spec as { federation?: string } | undefined)?.federation;
       if (!federation) return;
       this.federation(federation);
       this.#versions(parseKey(key).name, federation);
@@ -104,8 +91,12 @@ export class Wake {
   }
 }
 
-function withoutLastSeen({ metadata, spec, status }: RawObject): string {
+/** Each connected participant is written every few minutes for its `lastSeen`: nothing that a federation or a round waits for. */
+function isNews(before: RawObject | undefined, object: RawObject | undefined): boolean {
+  return !before || !object || !isDeepStrictEqual(whatCounts(before), whatCounts(object));
+}
+
+function whatCounts({ metadata, spec, status }: RawObject): unknown {
   const { resourceVersion: _, ...rest } = metadata;
-  const { lastSeen: __, ...others } = (status ?? {}) as { lastSeen?: string };
-  return JSON.stringify([rest, spec, others]);
+  return [rest, spec, withoutLastSeen((status ?? {}) as Partial<ParticipantStatus>)];
 }

@@ -15,8 +15,11 @@ import type { CacheEvent, KubeMetrics } from "./metrics.ts";
 import { type KubeObject, keyOf, type Ref, type ResourceKind, refKey } from "./objects.ts";
 import { isOlder } from "./resource-version.ts";
 
-/** The object as it is now, or undefined when it is gone. Only enqueue here: the watch waits meanwhile. */
-export type ChangeHandler<T> = (key: string, object: T | undefined) => void;
+/**
+ * The object as it is now, or undefined when it is gone; and as this cache had it before, or undefined when it did not.
+ * Only enqueue here: the watch waits meanwhile.
+ */
+export type ChangeHandler<T> = (key: string, object: T | undefined, before: T | undefined) => void;
 
 export type WatchCacheOptions<T extends KubeObject> = {
   client: KubeClient;
@@ -101,7 +104,7 @@ export class WatchCache<T extends KubeObject> {
   /** Also called at once for each object that is there already. Returns what takes the handler off. */
   onChange(handler: ChangeHandler<T>): () => void {
     this.#handlers.add(handler);
-    for (const [key, object] of this.#objects) this.#call(handler, key, object);
+    for (const [key, object] of this.#objects) this.#call(handler, key, object, undefined);
     return () => this.#handlers.delete(handler);
   }
 
@@ -221,24 +224,26 @@ export class WatchCache<T extends KubeObject> {
     const known = this.#objects.get(key);
     if (known && known.metadata.uid !== object.metadata.uid) this.#remove(key);
     else if (known && versionOf(known) === versionOf(object)) return false;
+    const before = this.#objects.get(key);
     this.#objects.set(key, object);
-    for (const handler of this.#handlers) this.#call(handler, key, object);
+    for (const handler of this.#handlers) this.#call(handler, key, object, before);
     return true;
   }
 
   #remove(key: string): void {
+    const before = this.#objects.get(key);
     if (!this.#objects.delete(key)) return;
-    for (const handler of this.#handlers) this.#call(handler, key, undefined);
+    for (const handler of this.#handlers) this.#call(handler, key, undefined, before);
   }
 
-  #call(handler: ChangeHandler<T>, key: string, object: T | undefined): void {
+  #call(handler: ChangeHandler<T>, key: string, object: T | undefined, before: T | undefined): void {
     const failed = (error: unknown) => {
       this.#happened("handlerFault");
       this.#options.log.error({ kind: this.kind.kind, key, err: error }, "a change handler failed");
     };
     try {
       // An async function passes as a handler, and its rejection would end the process.
-      const result: unknown = handler(key, object);
+      const result: unknown = handler(key, object, before);
       if (result instanceof Promise) result.catch(failed);
     } catch (error) {
       failed(error);

@@ -2,8 +2,9 @@
  * One Participant: this controller watches participants and their streams to say who is there, and cuts off who may be no longer.
  * Holds: a participant that is suspended, deleted or to be enrolled anew loses its stream at once, not at its next message.
  */
+import { isDeepStrictEqual } from "node:util";
 import { CONNECTED, type Condition, ENROLLED, setCondition } from "../../api/conditions.ts";
-import type { Participant, ParticipantStatus } from "../../api/participant.ts";
+import { type Participant, type ParticipantStatus, withoutLastSeen } from "../../api/participant.ts";
 import { again, DONE, type Result } from "../../kube/controller.ts";
 import { PARTICIPANTS } from "../../kube/resources.ts";
 import type { CoordinationServer } from "../../transport/server.ts";
@@ -132,8 +133,7 @@ function conditionsOf(
 
 /** A later `lastSeen` alone is news only after a while. */
 function isNews(before: ParticipantStatus, after: ParticipantStatus): boolean {
-  const rest = ({ lastSeen: _, ...others }: ParticipantStatus) => JSON.stringify(others);
-  if (rest(before) !== rest(after)) return true;
+  if (!isDeepStrictEqual(withoutLastSeen(before), withoutLastSeen(after))) return true;
   const ageMs = Date.parse(after.lastSeen ?? "") - Date.parse(before.lastSeen ?? "");
   return after.lastSeen !== before.lastSeen && !(ageMs < LAST_SEEN_MS);
 }

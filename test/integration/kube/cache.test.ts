@@ -42,6 +42,18 @@ test("it has what was there, and hears of what is created, changed and deleted, 
   expect(cache.list()).toHaveLength(1);
 });
 
+test("a change comes with what was there before it; an object made again under its name had nothing before", async () => {
+  const changes: string[] = [];
+  const value = (object?: { data?: { v?: string } }) => object?.data?.v ?? "nothing";
+  cache.onChange((_, object, before) => changes.push(`${value(before)} → ${value(object)}`));
+  const { metadata } = await write("a", "1");
+  await write("a", "2");
+  await server.client.delete(CONFIG_MAPS, metadata);
+  await write("a", "3");
+  const all = ["nothing → 1", "nothing → 1", "1 → 2", "2 → nothing", "nothing → 3"];
+  await expect.poll(() => changes).toEqual(all);
+});
+
 test("objects come whole, but for managedFields", async () => {
   await write("a", "1");
   await expect
