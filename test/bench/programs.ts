@@ -1,5 +1,5 @@
 /**
- * Rondo's own programs as processes on one machine: from a bundle like the image's, with the image's flags, each with a home that holds its
+ * Rondo's own programs as processes on one machine: from a bundle like the image's, started by the image's script, each with a home that holds its
  * configuration, its volume and its log.
  */
 import { execFileSync } from "node:child_process";
@@ -10,19 +10,13 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { SERVICES, type Service } from "../../operator/kube/resources.ts";
 import type { ApiServer } from "../integration/api-server.ts";
+import { launcher, PATH } from "./launcher.ts";
 import type { ProcessGroup } from "./processes.ts";
 
 const ROOT = join(import.meta.dirname, "../..");
 /** A bundle of its own: somebody may be building images from dist/ at the same time. */
 const DIST = join(ROOT, ".rondo/bench/dist");
 export const MAIN = join(DIST, "main.js");
-/** As images/operator/rondo starts it. */
-const NODE_OPTIONS = {
-  operator: ["--max-semi-space-size=2", "--heap-growing-percent=80", "--no-decommit-pooled-pages"],
-  agent: ["--max-semi-space-size=2", "--heap-growing-percent=300", "--no-decommit-pooled-pages"],
-};
-const ENVIRONMENT = { MALLOC_ARENA_MAX: "2", MALLOC_MMAP_THRESHOLD_: "32768", MALLOC_TRIM_THRESHOLD_: "131072" };
-
 export const TRUST_DOMAIN = "bench.rondo.dev";
 
 export interface Place {
@@ -100,7 +94,7 @@ export function startProgram({ processes, api }: Place, home: string, command: "
   mkdirSync(join(home, "data"), { recursive: true });
   const file = join(home, "config.yaml");
   writeFileSync(file, JSON.stringify(config, null, 2)); // JSON is YAML
-  const program = [process.execPath, ...NODE_OPTIONS[command], MAIN, command, "--config", file];
+  const program = [launcher(MAIN), command, "--config", file];
   const { env, argv } = asInPod(api, home, program);
   return processes.start(argv[0]!, argv.slice(1), { env, cwd: home, log: join(home, "log") });
 }
@@ -110,13 +104,13 @@ export function startProgram({ processes, api }: Place, home: string, command: "
  * a pod (reading a kubeconfig takes a library of 10 MiB). That needs root; without, it gets a kubeconfig and the figures are a little larger.
  */
 function asInPod(api: ApiServer, home: string, program: string[]): { env: NodeJS.ProcessEnv; argv: string[] } {
-  if (process.getuid?.() !== 0) return { env: { ...ENVIRONMENT, KUBECONFIG: api.kubeconfig }, argv: program };
+  if (process.getuid?.() !== 0) return { env: { PATH, KUBECONFIG: api.kubeconfig }, argv: program };
   const account = join(home, "serviceaccount");
   mkdirSync(account, { recursive: true });
   writeFileSync(join(account, "token"), api.adminToken, { mode: 0o600 });
   copyFileSync(join(api.dir, "certs/apiserver.crt"), join(account, "ca.crt"));
   const { hostname, port } = new URL(api.url);
-  const env = { ...ENVIRONMENT, KUBERNETES_SERVICE_HOST: hostname, KUBERNETES_SERVICE_PORT: port };
+  const env = { PATH, KUBERNETES_SERVICE_HOST: hostname, KUBERNETES_SERVICE_PORT: port };
   const folder = "/run/secrets/kubernetes.io/serviceaccount";
   const script = `mount -t tmpfs tmpfs /run && mkdir -p ${folder} && cp "$0"/* ${folder} && exec "$@"`;
   return { env, argv: ["unshare", "--mount", "sh", "-c", script, account, ...program] };

@@ -1,18 +1,16 @@
 /** A measured program: started once, asked several times. */
 import { type ChildProcess, fork } from "node:child_process";
 import { once } from "node:events";
-
-/** As images/operator/rondo starts operator and agent. */
-const NODE_OPTIONS = ["--max-semi-space-size=2", "--heap-growing-percent=300"];
-const ENVIRONMENT = { MALLOC_ARENA_MAX: "2" };
+import { launcher, PATH } from "../launcher.ts";
 
 export class Program implements AsyncDisposable {
   readonly #child: ChildProcess;
   readonly #dead: Promise<never>;
 
-  constructor(file: string) {
-    const env = { ...process.env, ...ENVIRONMENT };
-    this.#child = fork(file, { serialization: "advanced", execArgv: NODE_OPTIONS, env });
+  /** @param file  bundled */
+  constructor(role: "agent" | "operator", file: string) {
+    const env = { ...process.env, PATH };
+    this.#child = fork(role, { execPath: launcher(file), execArgv: [], serialization: "advanced", env });
     this.#dead = once(this.#child, "exit").then(() => {
       throw new Error("a measured process ended; what it said stands above");
     });

@@ -71,7 +71,7 @@ async function masking(bench: Bench, members: number): Promise<Result[]> {
   let flowerBytes = 0;
   const question = { do: "masking", clients: members, parameters: PARAMETERS } as const;
   await bench.flower.ask(question);
-  await using agent = new Program(bench.programs.agent);
+  await using agent = new Program("agent", bench.programs.agent);
   const keys = () => Array.from({ length: members }, (_, i) => ({ key: randomBytes(32), sign: i % 2 === 0 ? 1 : -1 }));
   await agent.ask({ ...options, keys: keys() });
   for (let i = 0; i < REPEATS; i++) {
@@ -113,7 +113,7 @@ async function unmasking(bench: Bench, members: number, dropped: number): Promis
   const theirsAlone: number[] = [];
   const question = { do: "unmasking", clients: members, parameters: PARAMETERS, dropped } as const;
   await bench.flower.ask(question);
-  await using operator = new Program(bench.programs.operator);
+  await using operator = new Program("operator", bench.programs.operator);
   await copyFile(bench.deltaFile, request.parentFile);
   await operator.ask(request);
   for (let i = 0; i < REPEATS; i++) {
@@ -153,7 +153,7 @@ async function wireAndMemory(bench: Bench, ring: Ring, members: number): Promise
   const folder = join(bench.folder, `memory-${ring}-${members}`);
   await mkdir(folder);
   const session = await runCohort(folder, planOf(ring, members), bench.deltaFile);
-  await using operator = new Program(bench.programs.operator);
+  await using operator = new Program("operator", bench.programs.operator);
   await copyFile(bench.deltaFile, join(bench.folder, "parent"));
   const { aboveIdleMiB, eventLoopP99Ms } = await operator.ask<Observed<UnmaskSeconds>>(requestOf(bench, session));
   await rm(folder, { recursive: true });
