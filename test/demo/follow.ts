@@ -21,12 +21,12 @@ export interface Follower {
 export async function followRounds(follower: Follower, count: number, limitMs: number): Promise<FederationRound[]> {
   const lines = new LiveLines();
   const untilMs = Date.now() + limitMs;
-  const losses = new Map<string, string>();
+  const losses = new Losses(follower);
   let shown = 0;
   while (Date.now() < untilMs) {
     const rounds = await follower.rounds();
     for (const round of rounds.slice(shown)) {
-      const rows = await Promise.all(participantsOf(round).map((row) => line(follower, row, losses)));
+      const rows = await Promise.all(participantsOf(round).map(async (row) => line(row, await losses.of(row))));
       lines.show([headline(round), ...rows, stepLine(round)]);
       if (!isTerminal(round.status.phase)) break;
       lines.release();
@@ -62,12 +62,25 @@ function stepLine({ status }: FederationRound): string {
   return step ? `    ${dim(`secure aggregation: ${step}`)}` : "";
 }
 
-/** @param losses  the newest loss of each Job, kept here because the Job goes as soon as its delta is safe */
-async function line(follower: Follower, row: ParticipantStatusRow, losses: Map<string, string>): Promise<string> {
-  const job = `${row.name}/${row.job}`;
-  const newest = row.job ? await follower.trainingLoss(row.name, row.job).catch(() => undefined) : undefined;
-  if (newest) losses.set(job, newest);
-  const loss = losses.get(job);
+/** The newest loss of each Job, kept because a Job goes as soon as its delta is safe: at a fast site before the round is over. */
+class Losses {
+  readonly #follower: Follower;
+  readonly #newest = new Map<string, string>();
+
+  constructor(follower: Follower) {
+    this.#follower = follower;
+  }
+
+  async of({ name, job }: ParticipantStatusRow): Promise<string | undefined> {
+    if (!job) return undefined;
+    const key = `${name}/${job}`;
+    const printed = await this.#follower.trainingLoss(name, job).catch(() => undefined);
+    if (printed) this.#newest.set(key, printed);
+    return this.#newest.get(key);
+  }
+}
+
+function line(row: ParticipantStatusRow, loss: string | undefined): string {
   const cells = [
     row.name.padEnd(14),
     paintState(row.state),

@@ -103,7 +103,8 @@ describe("make demo MODEL=tiny", () => {
     // biome-ignore lint/suspicious/noControlCharactersInRegex: terminal control is what must not be there
     expect(printed).not.toMatch(/[\x1b\r]/);
     for (const name of sites) {
-      expect(printed).toMatch(new RegExp(`^ {4}${name} +[A-Z][a-z]+ +\\d+/20 loss \\d+\\.\\d+`, "m"));
+      expect(printed).toMatch(new RegExp(`^ {4}${name} +Training +\\d+/20`, "m"));
+      expect(printed).toMatch(new RegExp(`^ {4}${name} +Contributed +20/20 loss \\d+\\.\\d+`, "m"));
       expect(printed).toMatch(new RegExp(`^ {2}${name} +\\d+\\.\\d{3} → +\\d+\\.\\d{3} +−\\d+\\.\\d{3}$`, "m"));
     }
     expect(printed).toMatch(/✓ dictionaries-r2 Succeeded: version 2 from 4 of 4 participants is at 10\.77\./);
