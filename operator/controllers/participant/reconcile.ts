@@ -13,7 +13,7 @@ import type { OperatorEnrolmentOffice } from "../enrolment-office.ts";
 import { identityOf } from "../selector.ts";
 
 /** How old `lastSeen` of a connected participant may become: fresh enough for people, rare enough for a thousand sites. */
-const LAST_SEEN_MS = 5 * 60_000;
+const LAST_SEEN_MS = 10 * 60_000;
 
 export class ParticipantReconciler {
   readonly #context: Context;

@@ -19,7 +19,7 @@ const LONG_HISTORY = 1000;
 /** Until garbage of starting up is collected and watches are settled. */
 const SETTLE_S = 30;
 /** As long as it takes until each participant's `lastSeen` is written once. */
-const IDLE_S = 300;
+const IDLE_S = 600;
 
 export interface Scenario {
   participants: number;
