@@ -124,7 +124,9 @@ export async function onlyWholeVersions(federation: FederationUnderTest, name: s
   if (versions.length === 0) return;
   const { registry, repository } = parseReference(versions[0]!.spec.reference);
   const base = `http://${registry}/v2/${repository}`;
-  const { tags } = (await (await fetch(`${base}/tags/list`)).json()) as { tags: string[] };
+  const listing = await fetch(`${base}/tags/list`);
+  expect(listing.status, `the registry's answer for the tags of ${repository}`).toBe(200);
+  const { tags } = (await listing.json()) as { tags: string[] };
   expect(tags.sort()).toEqual(["latest", ...versions.map(({ spec }) => `v${spec.version}`)].sort());
   for (const { spec } of versions) {
     const manifest = await fetch(`${base}/manifests/${spec.digest}`, {
