@@ -8,7 +8,7 @@ import { CoordinationClient } from "./chunk-codec.ts";
 import type { Credential } from "./credential.ts";
 import { type CoordinationClient as CoordinationChannel, EnrolmentClient } from "./generated/rondo.v1.ts";
 import type { Invitation } from "./invitation.ts";
-import { KEEPALIVE, MOST_MESSAGE_BYTES } from "./limits.ts";
+import { AGENT_KEEPALIVE, MOST_MESSAGE_BYTES } from "./limits.ts";
 
 /** Bytes of one download that may be under way; see server-tls.ts for the other way. */
 const WINDOW_BYTES = 2 ** 20;
@@ -46,7 +46,7 @@ function channelOptions(endpoint: string, invitation: Invitation): Partial<Clien
     "grpc.enable_retries": 0,
     // Else a new channel would inherit the back-off of the one it replaces.
     "grpc.use_local_subchannel_pool": 1,
-    ...KEEPALIVE,
+    ...AGENT_KEEPALIVE,
     ...(serverName && { "grpc.ssl_target_name_override": serverName }),
   };
 }

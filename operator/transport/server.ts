@@ -15,7 +15,7 @@ import type { Coordinator, Session } from "./coordinator.ts";
 import { serveDownload } from "./download.ts";
 import { TransportFault, toStatus } from "./faults.ts";
 import type { CoordinationServer as Handlers } from "./generated/rondo.v1.ts";
-import { KEEPALIVE, MOST_MESSAGE_BYTES } from "./limits.ts";
+import { OPERATOR_KEEPALIVE, MOST_MESSAGE_BYTES } from "./limits.ts";
 import { Sessions } from "./sessions.ts";
 import { TRANSFERS, Turns } from "./turns.ts";
 import { serveUpload } from "./upload.ts";
@@ -169,7 +169,7 @@ export function serverOptions(mostMessageBytes: number): Record<string, number> 
   return {
     "grpc.max_receive_message_length": mostMessageBytes,
     "grpc.max_send_message_length": mostMessageBytes,
-    ...KEEPALIVE,
+    ...OPERATOR_KEEPALIVE,
   };
 }
 
