@@ -15,7 +15,7 @@ import type { Coordinator, Session } from "./coordinator.ts";
 import { serveDownload } from "./download.ts";
 import { TransportFault, toStatus } from "./faults.ts";
 import type { CoordinationServer as Handlers } from "./generated/rondo.v1.ts";
-import { OPERATOR_KEEPALIVE, MOST_MESSAGE_BYTES } from "./limits.ts";
+import { MOST_MESSAGE_BYTES, OPERATOR_KEEPALIVE } from "./limits.ts";
 import { Sessions } from "./sessions.ts";
 import { TRANSFERS, Turns } from "./turns.ts";
 import { serveUpload } from "./upload.ts";
