@@ -1,4 +1,4 @@
-import { mkdtempSync, readdirSync, rmSync } from "node:fs";
+import { mkdtempSync, readdirSync, rmSync, utimesSync, writeFileSync } from "node:fs";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
@@ -30,4 +30,21 @@ test("a pull from a registry that does not answer ends with the operator, as wha
   expect(readdirSync(join(dataDir, "adapters"))).toEqual([]);
   silent.closeAllConnections();
   silent.close();
+});
+
+test("what a round that has ended began from and made goes at once, unless somebody wants it; of the rest only what is old", async () => {
+  const store = new AdapterStore(dataDir);
+  await store.open();
+  const nowMs = Date.now();
+  const kept = (name: string, minutesAgo: number) => {
+    const digest = `sha256:${name}`;
+    writeFileSync(store.path(digest), "");
+    utimesSync(store.path(digest), nowMs / 1000 - 60 * minutesAgo, nowMs / 1000 - 60 * minutesAgo);
+    return digest;
+  };
+  const [parent, candidate, active] = [kept("parent", 5), kept("candidate", 1), kept("active", 200)];
+  kept("young", 50);
+  kept("old", 70);
+  await store.prune(new Set([active]), new Set([parent, candidate, active]), nowMs);
+  expect(readdirSync(join(dataDir, "adapters")).sort()).toEqual(["active.safetensors", "young.safetensors"]);
 });

@@ -41,7 +41,7 @@ export class AdapterStore {
 
   /** @param digest  sha256:<hex> */
   path(digest: string): string {
-    return join(this.#folder, `${digest.replace(/^sha256:/, "")}.safetensors`);
+    return join(this.#folder, fileName(digest));
   }
 
   /** A name for work in progress in the same file system. */
@@ -117,16 +117,25 @@ export class AdapterStore {
     }
   }
 
-  /** Removes every file but these and young ones, which somebody is about to need; anything else can be fetched again. */
-  async prune(keep: ReadonlySet<string>, nowMs: number): Promise<void> {
-    const names = new Set([...keep].map((digest) => `${digest.replace(/^sha256:/, "")}.safetensors`));
+  /**
+   * Removes every file but those to keep and young ones, which somebody is about to need; anything else can be fetched again.
+   * @param over  of a round that has ended, removed at once unless they are to be kept: rounds of a few minutes would leave an hour's adapters
+   */
+  async prune(keep: ReadonlySet<string>, over: ReadonlySet<string>, nowMs: number): Promise<void> {
+    const [kept, ended] = [keep, over].map((digests) => new Set([...digests].map(fileName))) as [
+      Set<string>,
+      Set<string>,
+    ];
     for (const name of await readdir(this.#folder)) {
-      if (!name.endsWith(".safetensors") || names.has(name)) continue;
+      if (!name.endsWith(".safetensors") || kept.has(name)) continue;
       const file = join(this.#folder, name);
-      const { mtimeMs } = await stat(file);
-      if (nowMs - mtimeMs <= YOUNG_MS) continue;
+      if (!ended.has(name) && nowMs - (await stat(file)).mtimeMs <= YOUNG_MS) continue;
       await rm(file, { force: true });
       effect("file", "remove an adapter");
     }
   }
+}
+
+function fileName(digest: string): string {
+  return `${digest.replace(/^sha256:/, "")}.safetensors`;
 }

@@ -5,20 +5,21 @@ import { forgetUploads } from "../../../transport/upload-record.ts";
 import { clipRemovals } from "../../clips.ts";
 import { type Context, federationId } from "../../context.ts";
 import { forgetAnswers } from "../cohort-machines.ts";
-import { planRemovals } from "../stored-plan.ts";
+import { planRemovals, readPlan } from "../stored-plan.ts";
 import type { Workplace } from "../workplace.ts";
 
 export async function cleanUp(context: Context, workplace: Workplace, record: RoundRecord): Promise<void> {
   if (!workplace.firstCleanUp(record.uid)) return;
   try {
     await workplace.close(record);
+    const over = await adaptersOf(context, record);
     await removeUploads(context, workplace, record);
     await context.journal.commit([
       ...planRemovals(record),
       ...(await answersOf(context, record)),
       ...clipRemovals(record.uid),
     ]);
-    await context.adapters.prune(await wanted(context, workplace), context.now());
+    await context.adapters.prune(await wanted(context, workplace), over, context.now());
   } catch (error) {
     // The reconcile comes again: the secret key must not stay because a file could not be removed.
     workplace.cleanUpFailed(record.uid);
@@ -53,6 +54,12 @@ export async function removeSpooled(
     const isCounted = desk.open().some(({ contributions }) => contributions.some((counted) => counted.root === root));
     if (!isCounted) await context.spool.remove(root);
   }
+}
+
+/** What this round began from and what it made. Nothing where its plan is gone already: then their age removes them. */
+async function adaptersOf({ journal }: Context, { uid, candidate }: RoundRecord): Promise<Set<string>> {
+  const plan = await readPlan(journal, { uid, attempt: 1 });
+  return new Set([plan?.parent.adapterDigest, candidate?.digest].filter((digest) => digest !== undefined));
 }
 
 /** What an open round may still read, and the adapters that the next rounds start from. */
