@@ -34,8 +34,8 @@ check: ## the gate: format, lint, types, unit tests, generated files, import rul
 	@scripts/setup check
 	@biome check --error-on-warnings .
 	@tsc
-	@$(PYTHON) -m ruff check trainer-image scripts/demo-data test
-	@$(PYTHON) -m ruff format --check trainer-image scripts/demo-data test
+	@$(PYTHON) -m ruff check trainer-image scripts/demo-data test examples
+	@$(PYTHON) -m ruff format --check trainer-image scripts/demo-data test examples
 	@$(VITEST) unit
 
 test: ## everything: check, trainer, integration and end-to-end tests

@@ -14,7 +14,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "trainer-image"))
 
-from rondo_trainer.data import Tokeniser, read_records, split_records  # noqa: E402
+from rondo_trainer.data.reading import read_data  # noqa: E402
+from rondo_trainer.data.split import split_records  # noqa: E402
+from rondo_trainer.data.tokenise import Tokeniser  # noqa: E402
 from rondo_trainer.site_settings import available_threads  # noqa: E402
 
 BATCH = 8
@@ -39,7 +41,7 @@ def main() -> None:
     torch.set_num_threads(available_threads())
     tokeniser = load_tokeniser(arguments.model)
     model = PeftModel.from_pretrained(load_base(arguments.model, "cpu", "float32"), arguments.adapter)
-    split = split_records(read_records(arguments.data), percent=100, most=arguments.records)
+    split = split_records(read_data(arguments.data).records, percent=100, most=arguments.records)
     examples = Tokeniser(tokeniser, arguments.sequence_length).examples(split.held_out)
     with model.disable_adapter():
         base = evaluate(model, examples, BATCH, tokeniser.pad_token_id)

@@ -6,6 +6,8 @@ agent refuses (4xx) is never repeated. The token is read anew for each call, the
 Does not: decide what to fetch or hand back (__main__.py).
 """
 
+from __future__ import annotations
+
 import http.client
 import json
 import shutil
@@ -83,7 +85,7 @@ class TaskClient:
             self.progress_not_before = time.monotonic() + PROGRESS_PAUSE_SECONDS
         return True
 
-    def call(self, request: "Request", receive: Callable[[http.client.HTTPResponse], Any]) -> Any:
+    def call(self, request: Request, receive: Callable[[http.client.HTTPResponse], Any]) -> Any:
         connection = http.client.HTTPSConnection(self.host, self.port, timeout=request.seconds, context=self.tls)
         try:
             headers = {"Authorization": f"Bearer {self.token_file.read_text().strip()}"}

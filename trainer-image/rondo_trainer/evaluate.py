@@ -2,7 +2,7 @@
 Loss of an adapter on the site's held-out records: the mean over target tokens, in nats.
 
 Holds: each token weighs the same, whatever its record or batch; records are batched by length, which changes time and not the result
-beyond rounding. Does not: choose the records (data.py) or judge the number (the operator's gate).
+beyond rounding. Does not: choose the records (data/split.py) or judge the number (the operator's gate).
 """
 
 import math
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from .data import Example
+from .data.tokenise import Example
 from .exits import DivergedError
 from .loss import collate, loss_sum
 

@@ -13,6 +13,7 @@ INPUT_MISSING = 66
 OTHER_BASE_MODEL = 69
 DIVERGED = 70
 REFUSED = 76
+BUDGET_EXCEEDED = 77
 TERMINATED = 143
 
 MEANING = {
@@ -24,6 +25,7 @@ MEANING = {
     OTHER_BASE_MODEL: "the base model has another digest than the plan's",
     DIVERGED: "training diverged",
     REFUSED: "the agent refused what the trainer asked for or handed back",
+    BUDGET_EXCEEDED: "the site's privacy budget forbids it",
     TERMINATED: "the trainer was stopped",
 }
 
@@ -68,6 +70,18 @@ class RefusedError(TrainerError):
     """The agent answered 4xx: the task is over, or what was handed back does not fit the plan."""
 
     code = REFUSED
+
+
+class TerminatedError(TrainerError):
+    """SIGTERM; a new pod goes on from the checkpoint, where the site keeps one."""
+
+    code = TERMINATED
+
+
+class BudgetExceededError(TrainerError):
+    """The task would spend more record-level privacy than the site's owner allows in all; nothing was trained."""
+
+    code = BUDGET_EXCEEDED
 
 
 class AgentUnreachableError(TrainerError):

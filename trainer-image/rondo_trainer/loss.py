@@ -2,7 +2,8 @@
 Loss of one batch: the sum over its target tokens, in nats.
 
 Holds: padding bears no loss because of its position, never because of its token: pad is often the end token, and a model that
-never sees the end token as a target never learns to stop.
+never sees the end token as a target never learns to stop. Of a packed row the loss is the sum of its examples' own losses: none sees
+another or predicts another's first token.
 """
 
 from collections.abc import Sequence
@@ -12,7 +13,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch.nn.functional import cross_entropy
 
-from .data import IGNORED, Example
+from .data.packing import Row
+from .data.tokenise import IGNORED
 from .model import takes_logits_to_keep
 
 if TYPE_CHECKING:
@@ -21,24 +23,40 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Batch:
-    """All of shape (records, longest record)."""
+    """
+    All of shape (rows, longest row). attention is None where rows are packed: there positions begin anew with each example, by which
+    transformers keeps them apart, and only without an attention mask (masking_utils.find_packed_sequence_indices). positions is
+    None where every row is one example.
+    """
 
     tokens: torch.Tensor
-    attention: torch.Tensor
+    attention: torch.Tensor | None
     labels: torch.Tensor
+    positions: torch.Tensor | None = None
 
 
-def collate(examples: Sequence[Example], pad_token: int, device: torch.device) -> Batch:
-    longest = max(len(example.tokens) for example in examples)
-    tokens = torch.full((len(examples), longest), pad_token)
+def collate(rows: Sequence[Row], pad_token: int, device: torch.device | str) -> Batch:
+    longest = max(sum(len(part.tokens) for part in row.parts) for row in rows)
+    tokens = torch.full((len(rows), longest), pad_token)
     attention = torch.zeros_like(tokens)
     labels = torch.full_like(tokens, IGNORED)
-    for row, example in enumerate(examples):
-        length = len(example.tokens)
-        tokens[row, :length] = torch.tensor(example.tokens)
-        attention[row, :length] = 1
-        labels[row, :length] = torch.tensor(example.labels)
-    return Batch(tokens.to(device), attention.to(device), labels.to(device))
+    positions = torch.zeros_like(tokens)
+    for index, row in enumerate(rows):
+        start = 0
+        for part in row.parts:
+            end = start + len(part.tokens)
+            tokens[index, start:end] = torch.tensor(part.tokens)
+            labels[index, start:end] = torch.tensor(part.labels)
+            # What stands before it is another example, of which it is no continuation.
+            labels[index, start] = IGNORED
+            positions[index, start:end] = torch.arange(end - start)
+            start = end
+        attention[index, :start] = 1
+        # Padding is one more example, which nothing learns from: at least it sees itself, for a softmax over nothing is not finite.
+        positions[index, start:] = torch.arange(longest - start)
+    if all(len(row.parts) == 1 for row in rows):
+        return Batch(tokens.to(device), attention.to(device), labels.to(device))
+    return Batch(tokens.to(device), None, labels.to(device), positions.to(device))
 
 
 def loss_sum(model: "PeftModel", batch: Batch) -> tuple[torch.Tensor, int]:
@@ -48,7 +66,8 @@ def loss_sum(model: "PeftModel", batch: Batch) -> tuple[torch.Tensor, int]:
     # Logits are made only where some row has a target: with prompts masked, half of the largest matrix product is spared.
     kept = is_target.any(dim=0).nonzero().squeeze(1)
     selection = {"logits_to_keep": kept} if takes_logits_to_keep(model) else {}
-    logits = model(input_ids=batch.tokens, attention_mask=batch.attention, use_cache=False, **selection).logits
+    placed = {} if batch.positions is None else {"position_ids": batch.positions}
+    logits = model(input_ids=batch.tokens, attention_mask=batch.attention, use_cache=False, **placed, **selection).logits
     if not selection:
         logits = logits[:, kept]
     chosen = is_target[:, kept]

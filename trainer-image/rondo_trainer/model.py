@@ -13,13 +13,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .exits import InputMissingError, OtherBaseModelError, TaskNotUnderstoodError
-from .task import Adapter, BaseModel
+from .task import Adapter, BaseModel, Quantization
 
 if TYPE_CHECKING:
     import torch
     from peft import LoraConfig, PeftModel
 
 READ_BYTES = 1 << 22
+ADAPTER_NAME = "default"
+"""PEFT's own, in the names of parameters."""
 
 
 def check_digest(folder: Path, base: BaseModel) -> None:
@@ -69,16 +71,65 @@ def load_tokeniser(folder: Path) -> Any:
         raise InputMissingError(f"{folder} holds no tokeniser ({first_line(error)}); mount the whole model folder") from None
 
 
-def load_base(folder: Path, device: str, dtype: str) -> "torch.nn.Module":
+def load_base(folder: Path, device: str, dtype: str, quantization: Quantization | None = None) -> "torch.nn.Module":
+    """sdpa: PyTorch's own attention, which takes a fused kernel where the device has one for the type and the mask."""
     from transformers import AutoModelForCausalLM
 
+    how = {"quantization_config": four_bits(dtype)} if quantization else {}
     try:
         base = AutoModelForCausalLM.from_pretrained(
-            folder, dtype=dtype, local_files_only=True, use_safetensors=True, attn_implementation="sdpa"
+            folder,
+            dtype=dtype,
+            local_files_only=True,
+            use_safetensors=True,
+            attn_implementation="sdpa",
+            device_map={"": device},
+            **how,
         )
     except (OSError, ValueError) as error:
         raise InputMissingError(f"{folder} holds no model that loads ({first_line(error)})") from None
-    return base.requires_grad_(False).to(device)
+    if quantization:
+        keep_differentiable(base)
+    return base.requires_grad_(False)
+
+
+def keep_differentiable(base: "torch.nn.Module") -> None:
+    """
+    bitsandbytes 0.50 packs the weights of a model on a processor at its first evaluation, for a kernel through which no gradient flows;
+    training after it would go on without an error and learn nothing.
+    """
+    for module in base.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
+
+
+def four_bits(dtype: str) -> Any:
+    """
+    NF4 with double quantisation, computed in `dtype` (Dettmers et al. 2023, QLoRA, section 3).
+
+    Raises:
+        TaskNotUnderstoodError: bitsandbytes is not installed.
+    """
+    from importlib.util import find_spec
+
+    import torch
+    from transformers import BitsAndBytesConfig
+
+    if find_spec("bitsandbytes") is None:
+        raise TaskNotUnderstoodError(
+            "training.quantization is nf4, and this image has no bitsandbytes; use an image that has it, or quantization none"
+        )
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=getattr(torch, dtype),
+    )
+
+
+def save_activations(model: "PeftModel") -> None:
+    """Keeps only each layer's input and computes the rest again in the backward pass (Chen et al. 2016)."""
+    model.get_base_model().gradient_checkpointing_enable({"use_reentrant": False})
 
 
 def lora_config(adapter: Adapter) -> "LoraConfig":
@@ -111,7 +162,7 @@ def load_adapter(model: "PeftModel", file: Path) -> None:
     Raises:
         TaskNotUnderstoodError: names or shapes differ from what rank and targetModules make of this base model.
     """
-    from peft import get_peft_model_state_dict, set_peft_model_state_dict
+    from peft import get_peft_model_state_dict
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
@@ -127,12 +178,21 @@ def load_adapter(model: "PeftModel", file: Path) -> None:
             f"the adapter from the agent does not fit the base model: {name} is {found.get(name, 'absent')} "
             f"and should be {wanted.get(name, 'absent')}; check adapter.rank and adapter.targetModules"
         )
-    # low_cpu_mem_usage left the parameters on the meta device: they take the file's tensors instead of copying into them.
-    set_peft_model_state_dict(model, {name: tensor.float() for name, tensor in given.items()}, low_cpu_mem_usage=True)
+    set_adapter(model, given)
+
+
+def set_adapter(model: "PeftModel", tensors: "dict[str, torch.Tensor]") -> None:
+    """Copies values by PEFT name onto the model, as float32; what was frozen before may be trained again."""
+    import torch
+    from peft import set_peft_model_state_dict
+
+    # low_cpu_mem_usage left the parameters on the meta device: they take the tensors instead of copying into them.
+    set_peft_model_state_dict(model, tensors, low_cpu_mem_usage=True)
     base_device = model.get_base_model().device
     for name, parameter in model.named_parameters():
         if "lora_" in name:
-            parameter.data = parameter.data.to(base_device)
+            # On its way to the base's device PEFT 0.21 has rounded them to the base's type, which loses what one round learns.
+            parameter.data = tensors[name.replace(f".{ADAPTER_NAME}.", ".")].to(base_device, torch.float32, copy=True)
             parameter.requires_grad_(True)
 
 

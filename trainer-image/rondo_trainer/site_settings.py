@@ -15,6 +15,9 @@ from .exits import TrainerError
 HELD_OUT_MAX = 256
 """Records: a few thousand tokens, enough to see a change of 0.01 nats, and seconds of evaluation rather than minutes."""
 HELD_OUT_PERCENT = 10
+ANSWERS_MAX = 32
+CHECKPOINT_SECONDS = 300
+LONGEST_CHECKPOINT_SECONDS = 86_400
 
 
 @dataclass(frozen=True)
@@ -26,16 +29,23 @@ class Agent:
 
 @dataclass(frozen=True)
 class Site:
-    """threads: of the processor, for PyTorch; device and dtype: "auto", or a name that PyTorch knows."""
+    """
+    threads: of the processor, for PyTorch; device and dtype: "auto", or a name that PyTorch knows; checkpoints: None where the site
+    keeps none; processes: of one task, one for each GPU.
+    """
 
     model: Path
     data: Path
     out: Path
     held_out_max: int
     held_out_percent: int
+    answers_max: int
     threads: int
     device: str
     dtype: str
+    checkpoints: Path | None
+    checkpoint_seconds: int
+    processes: int
 
 
 def read_agent(env: Mapping[str, str]) -> Agent:
@@ -52,10 +62,19 @@ def read_site(env: Mapping[str, str]) -> Site:
         out=Path(env.get("RONDO_OUT", "/rondo/out")),
         held_out_max=whole(env, "RONDO_HELD_OUT_MAX", HELD_OUT_MAX, (0, 1_000_000)),
         held_out_percent=whole(env, "RONDO_HELD_OUT_PERCENT", HELD_OUT_PERCENT, (0, 100)),
+        answers_max=whole(env, "RONDO_ANSWERS_MAX", ANSWERS_MAX, (0, 1_000_000)),
         threads=whole(env, "RONDO_THREADS", available_threads(), (1, 1024)),
         device=env.get("RONDO_DEVICE", "auto"),
         dtype=env.get("RONDO_DTYPE", "auto"),
+        checkpoints=Path(env["RONDO_CHECKPOINTS"]) if env.get("RONDO_CHECKPOINTS") else None,
+        checkpoint_seconds=whole(env, "RONDO_CHECKPOINT_SECONDS", CHECKPOINT_SECONDS, (1, LONGEST_CHECKPOINT_SECONDS)),
+        processes=whole(env, "RONDO_PROCESSES", gpus_of_container() if env.get("RONDO_DEVICE", "auto") in ("auto", "cuda") else 1, (1, 64)),
     )
+
+
+def gpus_of_container(devices: Path = Path("/dev")) -> int:
+    """At least 1. The device files that a container gets are those of its own GPUs; PyTorch would take seconds to count them."""
+    return max(1, sum(file.name.removeprefix("nvidia").isdecimal() for file in devices.glob("nvidia[0-9]*")))
 
 
 def whole(env: Mapping[str, str], name: str, default: int, limits: tuple[int, int]) -> int:

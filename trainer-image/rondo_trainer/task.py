@@ -2,7 +2,7 @@
 One task as the agent describes it: task.json, schema 1 (docs/trainer.md).
 
 Holds: a Task is complete and in range, so that nothing behind this file checks it again. Unknown fields are ignored, for a
-newer agent may say more; the two that would change what training means (frozen, recordPrivacy) are refused while unsupported.
+newer agent may say more; inside `training` they are refused, for there they would change what is trained.
 Does not: fetch it (client.py) or look at the site's files.
 """
 
@@ -11,10 +11,15 @@ import re
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
+from .data.records import OnBadRecord, Style
 from .exits import TaskNotUnderstoodError
+from .privacy.settings import RecordPrivacy, parse_record_privacy
 
 Kind = Literal["train", "evaluate", "initialise"]
 KINDS = ("train", "evaluate", "initialise")
+Matrix = Literal["A", "B"]
+"""Of LoRA's two."""
+Quantization = Literal["nf4"]
 
 DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 DECIMAL = re.compile(r"(0|[1-9][0-9]*)(\.[0-9]+)?(e-?[0-9]+)?")
@@ -36,10 +41,27 @@ class Adapter:
 
 @dataclass(frozen=True)
 class Training:
-    steps: int
+    """
+    Either steps or epochs is None. batch_size counts rows that are computed at once, gradient_accumulation such batches in one step;
+    learning_rate is that of the whole round; proximal_term is FedProx' mu, 0: none.
+    """
+
+    style: Style
+    steps: int | None
+    epochs: float | None
     batch_size: int
     sequence_length: int
     learning_rate: float
+    gradient_accumulation: int = 1
+    gradient_checkpointing: bool = False
+    packing: bool = False
+    on_bad_record: OnBadRecord = "fail"
+    proximal_term: float = 0.0
+    quantization: Quantization | None = None
+
+    @property
+    def rows_of_a_step(self) -> int:
+        return self.batch_size * self.gradient_accumulation
 
 
 @dataclass(frozen=True)
@@ -54,6 +76,8 @@ class Task:
     base_model: BaseModel
     adapter: Adapter
     training: Training | None
+    frozen: Matrix | None
+    record_privacy: RecordPrivacy | None
     deadline_ms: int | None
 
 
@@ -74,9 +98,6 @@ def parse_task(text: bytes | str) -> Task:
         raise refuse("schema", schema, "1; use the trainer image of the agent's release")
     if (kind := document.get("kind")) not in KINDS:
         raise refuse("kind", kind, f"one of {', '.join(KINDS)}")
-    for field in ("frozen", "recordPrivacy"):
-        if document.get(field) is not None:
-            raise refuse(field, document[field], "null: this trainer does not support it")
 
     return Task(
         kind=cast(Kind, kind),
@@ -87,6 +108,8 @@ def parse_task(text: bytes | str) -> Task:
         base_model=parse_base_model(task.object("baseModel")),
         adapter=parse_adapter(task.object("adapter")),
         training=None if kind == "initialise" else parse_training(task),
+        frozen=task.choice("frozen", ("A", "B"), None),
+        record_privacy=parse_privacy(task),
         deadline_ms=None if document.get("deadline") is None else task.integer("deadline", 0, 2**53),
     )
 
@@ -113,18 +136,44 @@ def parse_adapter(fields: "Fields") -> Adapter:
     return adapter
 
 
+def parse_privacy(task: "Fields") -> RecordPrivacy | None:
+    """Only for training: an evaluation computes no gradient."""
+    if task.values.get("recordPrivacy") is None or task.values["kind"] != "train":
+        return None
+    if "steps" not in task.object("training").values:
+        raise TaskNotUnderstoodError("training.epochs with recordPrivacy: with sampling there are no passes over the records; give steps")
+    return parse_record_privacy(task.object("recordPrivacy"))
+
+
+TRAINING_FIELDS = {
+    "task", "steps", "epochs", "batchSize", "sequenceLength", "learningRate", "gradientAccumulation", "gradientCheckpointing",
+    "packing", "onBadRecord", "proximalTerm", "quantization",
+}  # fmt: skip
+
+
 def parse_training(task: "Fields") -> Training:
     fields = task.object("training")
-    kind = fields.values.get("task", "instruction")
-    if kind != "instruction":
-        raise refuse("training.task", kind, "instruction")
+    if unknown := sorted(fields.values.keys() - TRAINING_FIELDS):
+        raise TaskNotUnderstoodError(f"training.{unknown[0]} is nothing that this trainer knows; use the image of the agent's release")
+    if ("steps" in fields.values) == ("epochs" in fields.values):
+        raise TaskNotUnderstoodError("training needs either steps or epochs")
+    if fields.flag("packing") and task.values.get("recordPrivacy") is not None:
+        raise refuse("training.packing", True, "false with recordPrivacy: a row of several records has no gradient of one record")
     # The round's own rate stands beside training; without a schedule it is training's.
-    rate = task.decimal("learningRate") if "learningRate" in task.values else fields.decimal("learningRate")
+    rate = task.decimal("learningRate") if task.values.get("learningRate") is not None else fields.decimal("learningRate")
     return Training(
-        steps=fields.integer("steps", 1, 10_000_000),
+        style=fields.choice("task", ("instruction", "completion"), "instruction"),
+        steps=fields.integer("steps", 1, 10_000_000) if "steps" in fields.values else None,
+        epochs=fields.decimal("epochs") if "epochs" in fields.values else None,
         batch_size=fields.integer("batchSize", 1, 65_536),
         sequence_length=fields.integer("sequenceLength", 8, 1_048_576),
         learning_rate=rate,
+        gradient_accumulation=fields.integer("gradientAccumulation", 1, 1024) if "gradientAccumulation" in fields.values else 1,
+        gradient_checkpointing=fields.flag("gradientCheckpointing"),
+        packing=fields.flag("packing"),
+        on_bad_record=fields.choice("onBadRecord", ("fail", "skip"), "fail"),
+        proximal_term=fields.decimal("proximalTerm") if "proximalTerm" in fields.values else 0.0,
+        quantization=fields.choice("quantization", ("nf4",), None),
     )
 
 
@@ -159,6 +208,21 @@ class Fields:
             value = int(value)
         if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
             raise refuse(self.path + name, value, f"an integer from {least} to {most}")
+        return value
+
+    def flag(self, name: str) -> bool:
+        value = self.values.get(name, False)
+        if not isinstance(value, bool):
+            raise refuse(self.path + name, value, "true or false")
+        return value
+
+    def choice(self, name: str, allowed: tuple[str, ...], default: Any) -> Any:
+        """default: of a field that is absent or null."""
+        value = self.values.get(name)
+        if value is None:
+            return default
+        if value not in allowed:
+            raise refuse(self.path + name, value, f"one of {', '.join(allowed)}")
         return value
 
     def decimal(self, name: str) -> float:

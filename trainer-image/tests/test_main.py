@@ -1,6 +1,7 @@
 """Whole tasks through a real HTTPS server: what is handed back, and every exit code."""
 
 import json
+import re
 import shutil
 import signal
 import subprocess
@@ -55,9 +56,55 @@ def test_an_evaluate_task_compares_two_adapters_on_one_base(agent: Agent, run: R
     agent.task["kind"], agent.files["/v1/task/candidate"], agent.adapter = "evaluate", trained, None
     assert run() == exits.DONE
     assert agent.adapter is None
+    assert agent.result["heldOut"].pop("answers") is None
     assert agent.result["heldOut"] == pytest.approx(of_training, rel=1e-5)
     assert agent.result["steps"] == 0
     assert not {"trainLoss", "adapterSha256"} & agent.result.keys()
+
+
+def test_an_evaluate_task_compares_answers_where_there_is_room_for_them(agent: Agent, run: Run) -> None:
+    agent.task.update(kind="evaluate", training=agent.task["training"] | {"sequenceLength": 160})
+    agent.files["/v1/task/candidate"] = agent.files["/v1/task/adapter"]
+    assert run(RONDO_ANSWERS_MAX="2") == exits.DONE
+    answers = agent.result["heldOut"]["answers"]
+    assert answers["count"] == 2
+    assert answers["parent"] == answers["candidate"]
+    assert answers["parent"].keys() == {"exactMatch", "rougeL"}
+    assert run(RONDO_ANSWERS_MAX="0") == exits.DONE
+    assert agent.result["heldOut"]["answers"] is None
+
+
+def test_packed_rows_train_a_whole_task(agent: Agent, run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    wishes = {"packing": True, "epochs": "1", "onBadRecord": "skip", "gradientAccumulation": 2, "gradientCheckpointing": True}
+    agent.task["training"] = (
+        {key: value for key, value in agent.task["training"].items() if key != "steps"} | wishes | {"sequenceLength": 128}
+    )
+    assert run() == exits.DONE
+    assert 0 < agent.result["steps"] < 40
+    assert "40 records: " in capsys.readouterr().err
+
+
+PRIVACY = {"noiseMultiplier": "1.1", "maxGradNorm": "0.5", "sampleRate": "0.1", "budget": {"epsilon": "8", "delta": "1e-5"}, "spent": []}
+
+
+def test_a_task_with_record_privacy_tells_what_is_spent_and_no_loss(agent: Agent, run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    agent.task["recordPrivacy"] = PRIVACY
+    assert run() == exits.DONE
+    assert 0 < agent.result["recordPrivacy"]["epsilon"] < 8
+    assert agent.result["recordPrivacy"]["delta"] == 1e-5
+    assert agent.result["trainLoss"] is None
+    assert all(said["loss"] is None for said in agent.progress)
+    assert re.search(r"^rondo-trainer: step 3/3  [\d ]+ tok/s  eta 0:00$", capsys.readouterr().err, re.MULTILINE)
+    assert load(agent.adapter).keys() == load(agent.files["/v1/task/adapter"]).keys()
+
+
+def test_a_task_beyond_the_sites_budget_trains_nothing(agent: Agent, run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    spent = {"noiseMultiplier": "1.1", "sampleRate": "0.1", "steps": 5000}
+    agent.task["recordPrivacy"] = {**PRIVACY, "spent": [spent]}
+    assert run() == exits.BUDGET_EXCEEDED
+    assert "let the site's owner raise the budget" in capsys.readouterr().err
+    assert agent.adapter is None
+    assert agent.progress == []
 
 
 def test_an_initialise_task_needs_neither_data_nor_weights(
@@ -83,11 +130,15 @@ def test_the_held_out_records_can_be_bounded_and_switched_off(agent: Agent, run:
     assert agent.result["examples"] == 40
 
 
-def test_a_bfloat16_base_keeps_the_adapter_in_float32(agent: Agent, run: Run) -> None:
+def test_a_bfloat16_base_rounds_nothing_of_the_adapter(agent: Agent, run: Run) -> None:
     import torch
 
+    agent.task["frozen"] = "A"
     assert run(RONDO_DTYPE="bfloat16") == exits.DONE
-    assert {tensor.dtype for tensor in load(agent.adapter).values()} == {torch.float32}
+    before, after = load(agent.files["/v1/task/adapter"]), load(agent.adapter)
+    assert {tensor.dtype for tensor in after.values()} == {torch.float32}
+    assert all(torch.equal(after[name], before[name]) for name in before if "lora_A" in name)
+    assert any(not torch.equal(after[name], after[name].bfloat16().float()) for name in after if "lora_B" in name)
 
 
 @pytest.mark.parametrize(
@@ -166,15 +217,27 @@ def test_a_wrong_setting_of_the_site_is_named(run: Run, capsys: pytest.CaptureFi
     assert says in capsys.readouterr().err
 
 
+def start(server: TaskServer, env: dict[str, str]) -> subprocess.Popen[bytes]:
+    """The trainer as a process of its own."""
+    package = Path(__file__).parents[1]
+    return subprocess.Popen(
+        [sys.executable, "-m", "rondo_trainer"],
+        env={**env, "PYTHONPATH": str(package), "PATH": "/usr/bin"},
+        stderr=subprocess.PIPE,
+    )
+
+
+def wait_for_a_step(agent: Agent, process: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + 120
+    while not agent.progress and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.05)
+
+
 def test_sigterm_ends_a_real_process_within_seconds(agent: Agent, model_folder: Path, data_folder: Path, tmp_path: Path) -> None:
     agent.task["training"]["steps"] = 1_000_000
-    package = Path(__file__).parents[1]
     with TaskServer(agent, tmp_path) as server:
-        env = {**environment(server, model_folder, data_folder, tmp_path / "out"), "PYTHONPATH": str(package), "PATH": "/usr/bin"}
-        process = subprocess.Popen([sys.executable, "-m", "rondo_trainer"], env=env, stderr=subprocess.PIPE)
-        deadline = time.monotonic() + 60
-        while not agent.progress and process.poll() is None and time.monotonic() < deadline:
-            time.sleep(0.1)
+        process = start(server, environment(server, model_folder, data_folder, tmp_path / "out"))
+        wait_for_a_step(agent, process)
         process.send_signal(signal.SIGTERM)
         _, said = process.communicate(timeout=30)
     assert process.returncode == exits.TERMINATED, said
@@ -182,7 +245,60 @@ def test_sigterm_ends_a_real_process_within_seconds(agent: Agent, model_folder: 
     assert agent.result is None
 
 
+def test_a_preempted_task_goes_on_in_its_next_pod_and_hands_back_the_same_adapter(
+    agent: Agent, run: Run, model_folder: Path, data_folder: Path, tmp_path: Path
+) -> None:
+    agent.task["training"]["steps"] = 400
+    assert run() == exits.DONE
+    undisturbed, agent.adapter = agent.adapter, None
+    agent.progress.clear()
+    checkpoints = tmp_path / "checkpoints"
+    checkpoints.mkdir()
+    with TaskServer(agent, tmp_path) as server:
+        env = {**environment(server, model_folder, data_folder, tmp_path / "out"), "RONDO_CHECKPOINTS": str(checkpoints)}
+        process = start(server, env)
+        wait_for_a_step(agent, process)
+        process.send_signal(signal.SIGTERM)
+        _, said = process.communicate(timeout=60)
+        assert process.returncode == exits.TERMINATED, said
+        assert b"of 400" in said
+        assert agent.adapter is None
+        agent.progress.clear()
+        process = start(server, env)
+        _, said = process.communicate(timeout=240)
+    assert process.returncode == exits.DONE, said
+    assert b"step 1/400" not in said
+    assert agent.adapter == undisturbed
+    assert list(checkpoints.iterdir()) == []
+
+
+def test_two_processes_hand_back_what_one_does(agent: Agent, run: Run) -> None:
+    assert run() == exits.DONE
+    alone, of_one = load(agent.adapter), agent.result
+    agent.calls.clear()
+    assert run(RONDO_PROCESSES="2") == exits.DONE
+    together = load(agent.adapter)
+    for name, tensor in alone.items():
+        assert (tensor - together[name]).abs().max() < 1e-4, name
+    assert agent.calls.count("PUT /v1/task/adapter") == 1
+    assert agent.calls.count("PUT /v1/task/result") == 1
+    assert agent.result["trainLoss"] == pytest.approx(of_one["trainLoss"], rel=1e-4)
+    assert (agent.result["steps"], agent.result["tokens"]) == (of_one["steps"], of_one["tokens"])
+
+
+def test_of_two_processes_the_one_that_finds_the_fault_gives_the_exit_code(run: Run, data_folder: Path) -> None:
+    (data_folder / "train.jsonl").write_text("{}\n")
+    assert run(RONDO_PROCESSES="2") == exits.DATA_MALFORMED
+
+
+def test_each_step_is_a_line_for_people(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run() == exits.DONE
+    said = capsys.readouterr().err
+    assert re.search(r"^rondo-trainer: step 1/3  loss \d+\.\d\d  [\d ]+ tok/s  eta \d+:\d\d$", said, re.MULTILINE)
+    assert re.search(r"^rondo-trainer: step 3/3  loss \d+\.\d\d  [\d ]+ tok/s  eta 0:00$", said, re.MULTILINE)
+
+
 def test_every_exit_code_has_a_meaning() -> None:
     codes = {value for name, value in vars(exits).items() if name.isupper() and isinstance(value, int)}
     assert codes == exits.MEANING.keys()
-    assert json.dumps(sorted(codes)) == "[0, 1, 64, 65, 66, 69, 70, 76, 143]"
+    assert json.dumps(sorted(codes)) == "[0, 1, 64, 65, 66, 69, 70, 76, 77, 143]"

@@ -4,7 +4,38 @@ from typing import Any
 import pytest
 
 from rondo_trainer.exits import NOT_UNDERSTOOD, TaskNotUnderstoodError
-from rondo_trainer.task import parse_task
+from rondo_trainer.task import Training, parse_task
+
+TRAINING = {"steps": 1, "batchSize": 1, "sequenceLength": 8}
+
+
+PRIVACY = {
+    "noiseMultiplier": "1.1",
+    "maxGradNorm": "0.5",
+    "sampleRate": "0.02",
+    "budget": {"epsilon": "8", "delta": "1e-5"},
+    "spent": [{"noiseMultiplier": "1.1", "sampleRate": "0.02", "steps": 40}],
+}
+
+
+def test_what_training_may_be_told_is_read(task: dict[str, Any]) -> None:
+    wishes = {
+        "task": "completion",
+        "epochs": "0.5",
+        "batchSize": 4,
+        "sequenceLength": 128,
+        "learningRate": "1e-4",
+        "gradientAccumulation": 8,
+        "gradientCheckpointing": True,
+        "packing": True,
+        "onBadRecord": "skip",
+        "proximalTerm": "0.01",
+        "quantization": "nf4",
+    }
+    read = parse_task(json.dumps({**task, "training": wishes, "learningRate": None, "frozen": "B"}))
+    assert read.frozen == "B"
+    assert read.training == Training("completion", None, 0.5, 4, 128, 1e-4, 8, True, True, "skip", 0.01, "nf4")
+    assert read.training.rows_of_a_step == 32
 
 
 def test_a_task_of_the_agent_is_read_whole(task: dict[str, Any]) -> None:
@@ -39,15 +70,24 @@ def test_a_field_of_a_newer_agent_is_ignored(task: dict[str, Any]) -> None:
         ({"seed": -1}, "seed is -1; it must be an integer from 0"),
         ({"seed": True}, "seed is true"),
         ({"seed": None}, "seed is null"),
-        ({"frozen": "A"}, 'frozen is "A"; it must be null: this trainer does not support it'),
-        ({"recordPrivacy": {"noiseMultiplier": "1"}}, "recordPrivacy is"),
+        ({"frozen": "C"}, 'frozen is "C"; it must be one of A, B'),
+        ({"recordPrivacy": {"noiseMultiplier": "1"}}, "task.json has no recordPrivacy.budget"),
+        ({"recordPrivacy": PRIVACY, "training": TRAINING | {"packing": True}}, "training.packing is true; it must be false"),
+        ({"recordPrivacy": PRIVACY, "training": {"epochs": "1", "batchSize": 1, "sequenceLength": 8}}, "give steps"),
         ({"baseModel": {"name": "m", "revision": "main", "digest": "sha256:12"}}, 'baseModel.digest is "sha256:12"'),
         ({"adapter": {"rank": 0, "alpha": 4, "targetModules": ["q_proj"]}}, "adapter.rank is 0; it must be an integer from 1 to 1024"),
         ({"adapter": {"rank": 2, "alpha": 4, "targetModules": []}}, "adapter.targetModules is []; it must be a list"),
         ({"adapter": {"rank": 2, "alpha": 4, "targetModules": ["q"], "scaling": 3}}, "adapter.scaling is 3; it must be alpha / rank = 2"),
-        ({"training": {"task": "completion"}}, 'training.task is "completion"; it must be instruction'),
-        ({"training": {"steps": 1, "batchSize": 1, "sequenceLength": 4}}, "training.sequenceLength is 4"),
-        ({"training": {"batchSize": 1, "sequenceLength": 8}}, "task.json has no training.steps"),
+        ({"training": TRAINING | {"task": "chat"}}, 'training.task is "chat"; it must be one of instruction, completion'),
+        ({"training": TRAINING | {"sequenceLength": 4}}, "training.sequenceLength is 4"),
+        ({"training": {"batchSize": 1, "sequenceLength": 8}}, "training needs either steps or epochs"),
+        ({"training": TRAINING | {"epochs": "1"}}, "training needs either steps or epochs"),
+        ({"training": TRAINING | {"warmUp": 3}}, "training.warmUp is nothing that this trainer knows"),
+        ({"training": TRAINING | {"packing": "yes"}}, 'training.packing is "yes"; it must be true or false'),
+        ({"training": TRAINING | {"gradientAccumulation": 0}}, "training.gradientAccumulation is 0; it must be an integer from 1"),
+        ({"training": TRAINING | {"onBadRecord": "cry"}}, 'training.onBadRecord is "cry"; it must be one of fail, skip'),
+        ({"training": TRAINING | {"quantization": "int8"}}, 'training.quantization is "int8"; it must be one of nf4'),
+        ({"training": TRAINING | {"proximalTerm": "-1"}}, 'training.proximalTerm is "-1"; it must be a positive decimal'),
         ({"training": None}, "training is null; it must be an object"),
         ({"learningRate": "fast"}, 'learningRate is "fast"; it must be a positive decimal'),
         ({"learningRate": "0"}, "learningRate is"),
