@@ -33,6 +33,15 @@ const trustSchema = z
   });
 export type Trust = z.infer<typeof trustSchema>;
 
+/** Above zero, as a string: floats do not survive every YAML writer. */
+const budgetDecimal = z
+  .string()
+  .regex(
+    /^(0|[1-9][0-9]{0,8})(\.[0-9]{1,12})?(e-?[0-9]{1,2})?$/,
+    'is not a decimal number in quotes, such as "8" or "1e-6"',
+  )
+  .refine((text) => Number(text) > 0, "is not above zero");
+
 export const policySchema = z.strictObject({
   /** Identities `<trust domain>/<namespace>/<Federation name>`; `*` stands for any characters. */
   federations: z.array(pattern).min(1),
@@ -56,6 +65,11 @@ export const policySchema = z.strictObject({
   /** The smallest number of invited participants, this one counted. */
   minParticipants: z.int().min(1).max(256).default(2),
   gpus: z.strictObject({ max: z.int().min(0).max(64) }),
+  /**
+   * What all rounds together, of whatever federation, may spend of the privacy of this site's records (DP-SGD). Without it no plan with
+   * training.recordPrivacy is accepted; with it a trainer that would spend more refuses.
+   */
+  recordPrivacy: z.strictObject({ epsilon: budgetDecimal, delta: budgetDecimal }).optional(),
   /** Whether the last lines of a failed trainer's stderr, which may quote data, go to the operator. */
   shareTrainerErrors: z.boolean().default(false),
 });

@@ -20,7 +20,7 @@ import type { TrainerJobs } from "./jobs.ts";
 import type { Ledger } from "./ledger.ts";
 import type { OperatorLink } from "./link.ts";
 import { judgePolicy } from "./policy.ts";
-import { adapterOf } from "./train-task.ts";
+import { adapterOf, trainingOf } from "./train-task.ts";
 
 export interface EvaluationRequest {
   /** Whole identity or the Federation's name; may be absent where the ledger knows only one. */
@@ -176,7 +176,6 @@ export class Evaluator {
 }
 
 function evaluateTask(plan: Plan, participant: string, deadline: number): Task {
-  const { image: _image, resources: _resources, ...training } = plan.training;
   return {
     schema: 1,
     kind: "evaluate",
@@ -187,8 +186,8 @@ function evaluateTask(plan: Plan, participant: string, deadline: number): Task {
     seed: randomInt(2 ** 48 - 1),
     baseModel: plan.baseModel,
     adapter: adapterOf(plan),
-    training,
-    learningRate: training.learningRate,
+    training: trainingOf(plan),
+    learningRate: plan.training.learningRate,
     frozen: null,
     recordPrivacy: null,
     deadline,

@@ -1,6 +1,6 @@
 /**
  * What this agent has promised and done, on its journal: plans answered, one assignment per round and attempt, results; and beside them its
- * sessions of secure aggregation, pinned keys and draws.
+ * sessions of secure aggregation, pinned keys, draws, and what was spent of its records' privacy.
  * Specified: protocol.md ("its ledger"), secure-aggregation.md §6.4 (round numbers only rise).
  * Holds: a method that resolves has its writes on disk; the first plan of a round and attempt is the only one (insert, never replaced).
  * Does not: decide (policy.ts, assignment.ts).
@@ -10,6 +10,7 @@ import { type Journal, JournalFault, type Write } from "../journal/journal.ts";
 import { type Plan, planSchema } from "../round/plan.ts";
 import { PinLedger } from "./pin-ledger.ts";
 import { type Assignment, assignmentKey, assignmentSchema, hasEnded, roundKey } from "./record.ts";
+import { RecordLedger } from "./record-ledger.ts";
 import { DrawLedger } from "./secagg/draw-ledger.ts";
 import { SessionLedger } from "./secagg/session-ledger.ts";
 import type { SessionRow } from "./secagg/session-record.ts";
@@ -43,6 +44,7 @@ export class Ledger {
   readonly sessions: SessionLedger;
   readonly pins: PinLedger;
   readonly draws: DrawLedger;
+  readonly records: RecordLedger;
 
   #broken: string | undefined;
 
@@ -56,6 +58,7 @@ export class Ledger {
     this.sessions = new SessionLedger(store);
     this.pins = new PinLedger(store);
     this.draws = new DrawLedger(store);
+    this.records = new RecordLedger(store);
   }
 
   /** Why nothing can be written any more, where a new process may help; a full disk is waited out. */

@@ -1,5 +1,8 @@
-/** Metrics of the agent. Labels are closed sets: nothing per participant, no counts, losses or norms. */
+/**
+ * Metrics of the agent, for the site's own Prometheus. Labels are closed sets, but for `job` of a trainer that runs now: its series go with it.
+ */
 import { Counter, Gauge, Histogram, type Registry } from "prom-client";
+import type { Progress } from "../trainer/task.ts";
 import type { EndKind } from "./record.ts";
 
 /** RELEASED; a failed check or a rule of the site; called off, or over before this site had released anything. */
@@ -11,6 +14,10 @@ export interface AgentMetrics {
   connected(is: boolean): void;
   sessionEnded(end: SessionEndKind): void;
   masked(seconds: number): void;
+  /** @param job  metadata.name of the trainer's Job */
+  training(job: string, progress: Progress): void;
+  /** Its trainer does not run any more. */
+  trained(job: string): void;
 }
 
 const ends: readonly EndKind[] = ["Contributed", "Refused", "Failed", "Cancelled"];
@@ -45,11 +52,33 @@ export function agentMetrics(registry: Registry): AgentMetrics {
     buckets: [0.1, 0.3, 1, 3, 10, 30, 100],
     registers,
   });
+  const trainer = trainerMetrics(registers);
   return {
+    ...trainer,
     sessionEnded: (end) => sessions.inc({ end }),
     masked: (seconds) => masking.observe(seconds),
     ended: (kind) => ended.inc({ end: kind }),
     open: (count) => open.set(count),
     connected: (is) => connected.set(is ? 1 : 0),
+  };
+}
+
+function trainerMetrics(registers: Registry[]): Pick<AgentMetrics, "training" | "trained"> {
+  const gauge = (name: string, help: string) =>
+    new Gauge({ name: `rondo_agent_trainer_${name}`, help, labelNames: ["job"], registers });
+  const step = gauge("step", "Optimiser steps that a running trainer has done");
+  const steps = gauge("steps", "Optimiser steps that a running trainer will do");
+  const loss = gauge("loss_nats", "Mean loss of a running trainer's newest step, in nats per token");
+  const speed = gauge("tokens_per_second", "Tokens with loss that a running trainer learns from in a second");
+  return {
+    training(job, progress) {
+      step.set({ job }, progress.step);
+      steps.set({ job }, progress.steps);
+      if (Number.isFinite(progress.loss)) loss.set({ job }, progress.loss!);
+      if (Number.isFinite(progress.tokensPerSecond)) speed.set({ job }, progress.tokensPerSecond!);
+    },
+    trained(job) {
+      for (const each of [step, steps, loss, speed]) each.remove({ job });
+    },
   };
 }

@@ -72,6 +72,20 @@ test.each([
     message: "policy: base model tiny-llama is not in the allow-list",
   },
   {
+    says: "training that spends privacy of records, at a site without a budget for it",
+    change: {
+      plan: {
+        training: {
+          ...plan.training,
+          recordPrivacy: { noiseMultiplier: "1.1", maxGradNorm: "1.0", sampleRate: "0.01" },
+        },
+      },
+    },
+    reason: "NoRecordBudget",
+    message:
+      "policy: the plan spends privacy of records, and this site has set no budget for it (policy.recordPrivacy)",
+  },
+  {
     says: "fewer participants than the site wants",
     change: { policy: { minParticipants: 3 } },
     reason: "TooFewParticipants",

@@ -158,6 +158,12 @@ export function judgePolicy(plan: Plan, policy: SitePolicy): Refusal | undefined
   if (resources.gpus > policy.gpus.max) {
     return refuse("TooManyGpus", `policy: ${resources.gpus} GPUs asked for, at most ${policy.gpus.max} are allowed`);
   }
+  if (plan.training.recordPrivacy && !policy.recordPrivacy) {
+    return refuse(
+      "NoRecordBudget",
+      "policy: the plan spends privacy of records, and this site has set no budget for it (policy.recordPrivacy)",
+    );
+  }
   return undefined;
 }
 

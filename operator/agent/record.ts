@@ -79,6 +79,11 @@ export function hasEnded(assignment: Assignment): boolean {
   return kind === "Contributed" || kind === "Refused" || kind === "Failed" || kind === "Cancelled";
 }
 
+/** Its trainer has handed nothing back. Accepted too: a Job may be quicker than our writing down that it exists. */
+export function isInTraining({ state: { kind } }: Assignment): boolean {
+  return kind === "Accepted" || kind === "JobCreated" || kind === "Training";
+}
+
 /** What names an assignment in the ledger; sorts by federation, then by round, then by attempt. */
 export function assignmentKey(work: { federation: string; round: number; attempt: number }): string {
   return `${roundKey(work)}${String(work.attempt).padStart(4, "0")}`;

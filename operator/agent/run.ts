@@ -199,6 +199,7 @@ async function startParts(config: AgentConfig, parts: AgentParts, start: Start):
   const agent: Agent = new Agent({
     ...shared,
     shareTrainerErrors: config.policy.shareTrainerErrors,
+    recordBudget: config.policy.recordPrivacy,
     secure: {
       maskedRounds,
       mask: makeMaskedVector,

@@ -7,21 +7,25 @@ import type { OperatorLink } from "./link.ts";
 import type { Assignment } from "./record.ts";
 
 const PROGRESS_MS = 1_000;
+const PER_CENT = 100;
 
 export class StatusReporter {
   readonly #link: Pick<OperatorLink, "status">;
+  readonly #isShare: boolean;
   #progress: { step: number; steps: number };
   #told: { report: TrainerReport; atMs: number } | undefined;
 
-  constructor(link: Pick<OperatorLink, "status">, steps: number) {
+  /** @param steps  the plan's; undefined where it wants epochs: how many steps these are tells how many records the site has. */
+  constructor(link: Pick<OperatorLink, "status">, steps: number | undefined) {
     this.#link = link;
-    this.#progress = { step: 0, steps };
+    this.#progress = { step: 0, steps: steps ?? PER_CENT };
+    this.#isShare = steps === undefined;
   }
 
-  progressed(progress: { step: number; steps: number }): void {
-    // Steps are the plan's: another number of the trainer's could follow from how many examples there are.
+  progressed({ step, steps: ofTrainer }: { step: number; steps: number }): void {
     const { steps } = this.#progress;
-    this.#progress = { step: Math.min(progress.step, steps), steps };
+    const done = this.#isShare ? Math.floor((PER_CENT * step) / Math.max(1, ofTrainer)) : step;
+    this.#progress = { step: Math.min(done, steps), steps };
   }
 
   /** After a new connection: the operator may have missed what it was told last. */

@@ -1,11 +1,13 @@
 /** The trainer's task.json and Job from the plan and what the agent adds: the seed, and the deadline by its own clock. */
+
+import type { Training } from "../api/planned-training.ts";
 import type { Plan } from "../round/plan.ts";
 import type { Task } from "../trainer/task.ts";
 import type { EnsureJob } from "./jobs.ts";
 import type { Assignment } from "./record.ts";
 
-export function trainTask(assignment: Assignment, plan: Plan): Task {
-  const { image: _image, resources: _resources, ...training } = plan.training;
+/** @param records  this site's budget and what other rounds have spent of it; only where the plan wants record-level privacy */
+export function trainTask(assignment: Assignment, plan: Plan, records?: Records): Task {
   return {
     schema: 1,
     kind: "train",
@@ -16,10 +18,10 @@ export function trainTask(assignment: Assignment, plan: Plan): Task {
     seed: assignment.seed,
     baseModel: plan.baseModel,
     adapter: adapterOf(plan),
-    training,
+    training: trainingOf(plan),
     learningRate: plan.training.learningRate,
     frozen: null,
-    recordPrivacy: null,
+    recordPrivacy: plan.training.recordPrivacy && records ? { ...plan.training.recordPrivacy, ...records } : null,
     deadline: assignment.deadlines.trainingMs,
   };
 }
@@ -36,9 +38,16 @@ export function trainJob(assignment: Assignment, plan: Plan, nowMs: number): Omi
   };
 }
 
+export type Records = Pick<NonNullable<Task["recordPrivacy"]>, "budget" | "spent">;
+
 /** A trainer and its Job outlive the attempt in which they began. */
-function beganIn({ began, attempt }: Assignment): number {
+export function beganIn({ began, attempt }: Assignment): number {
   return began ?? attempt;
+}
+
+export function trainingOf(plan: Plan): Training {
+  const { image: _image, resources: _resources, recordPrivacy: _privacy, ...training } = plan.training;
+  return training;
 }
 
 export function adapterOf(plan: Plan): Task["adapter"] {

@@ -26,14 +26,15 @@ import type { Ledger } from "./ledger.ts";
 import { ATTEMPT_ENDED, OperatorFault, type OperatorLink } from "./link.ts";
 import type { AgentMetrics } from "./metrics.ts";
 import { finalProblem, type Problem, pauseMs, problemOf, quoting } from "./problems.ts";
-import { type Assignment, type AssignmentState, assignmentKey, hasEnded, SUPERSEDED } from "./record.ts";
+import { type Assignment, type AssignmentState, assignmentKey, hasEnded, isInTraining, SUPERSEDED } from "./record.ts";
+import type { TrainingOf } from "./record-ledger.ts";
 import { type SecureStep, SecureWork } from "./secagg/secure-work.ts";
 import type { SecureParts } from "./secagg/session.ts";
 import type { SessionEnd } from "./secagg/session-record.ts";
 import { abortedRow } from "./secagg/session-rows.ts";
 import { StatusReporter } from "./status-reporter.ts";
 import { type AgentStorage, isDiskFull } from "./storage.ts";
-import { trainJob, trainTask } from "./train-task.ts";
+import { beganIn, type Records, trainJob, trainTask } from "./train-task.ts";
 
 export interface WorkDeps {
   ledger: Ledger;
@@ -45,6 +46,8 @@ export interface WorkDeps {
   workDir: string;
   podTemplate: PodTemplate;
   shareTrainerErrors: boolean;
+  /** The site's, for the privacy of its records. */
+  recordBudget?: Records["budget"] | undefined;
   secure: SecureParts;
   storage: Pick<AgentStorage, "problem" | "noteFull">;
   metrics: AgentMetrics;
@@ -141,7 +144,7 @@ export class Work {
 
   /** Resolves when nothing is left to do, or after stop(). */
   async run(): Promise<void> {
-    this.#openTask();
+    await this.#openTask();
     while (!this.#stop.signal.aborted) {
       try {
         const facts = await this.#observe();
@@ -239,14 +242,21 @@ export class Work {
   async #move(before: Assignment, state: AssignmentState): Promise<void> {
     const problem = state.kind === "Failed" || state.kind === "Cancelled" ? { accused: [], ...state } : undefined;
     const end = problem && { reason: problem.reason, message: problem.message, accused: problem.accused ?? [] };
-    const writes = end ? this.#secure?.endWrites(end) : undefined;
+    const unspent = end && isInTraining(before) ? this.#deps.ledger.records.release(this.#training) : [];
+    const writes = end ? [...(this.#secure?.endWrites(end) ?? []), ...unspent] : undefined;
     const isMoved = await this.#record.replace(before, { ...before, state }, writes);
     if (isMoved && end) this.#secure?.ended(end);
+    if (isMoved && !isInTraining(this.assignment)) this.#deps.metrics.trained(before.job);
+  }
+
+  get #training(): TrainingOf {
+    const { federation, round } = this.assignment;
+    return { federation, round, began: beganIn(this.assignment) };
   }
 
   async #start(): Promise<void> {
     const before = this.assignment;
-    const { jobs, link, podTemplate, taskUrl, tasks } = this.#deps;
+    const { jobs, ledger, link, podTemplate, taskUrl, tasks } = this.#deps;
     await mkdir(this.#folder, { recursive: true, mode: 0o700 });
     effect("file", "make the folder of an assignment");
     const { digest, byteLength } = this.#plan.parent;
@@ -254,6 +264,9 @@ export class Work {
     await this.#until(before.deadlines.acceptMs, (signal) =>
       link.fetchAdapter({ federation: before.federation, digest, byteLength, file, signal }),
     );
+    await ledger.records.reserve(this.#training, this.#plan);
+    // Anew, with what others have set aside meanwhile: of two that begin at once each has its own entry before it looks for the other's.
+    await this.#openTask();
     await jobs.ensure({
       ...trainJob(before, this.#plan, this.#now()),
       template: podTemplate,
@@ -265,11 +278,9 @@ export class Work {
   /** Called by the task API, before the trainer gets its answer. */
   async #delivered(result: Result): Promise<void> {
     const isTaken = await this.#record.change((current) => {
-      const { kind } = current.state;
-      // Accepted: the Job was quicker than our writing down that it exists.
-      const awaits = kind === "JobCreated" || kind === "Training" || kind === "Accepted";
-      return awaits ? { ...current, result, state: { kind: "Trained" } } : undefined;
+      return isInTraining(current) ? { ...current, result, state: { kind: "Trained" } } : undefined;
     });
+    this.#deps.metrics.trained(this.assignment.job);
     this.wake();
     if (!isTaken && !this.assignment.result) throw new Error("the assignment has ended; its result is not wanted");
   }
@@ -345,18 +356,21 @@ export class Work {
     await this.#alarm.wait(pauseMs(this.#failures, this.#deps.backoffMs));
   }
 
-  #openTask(): void {
-    const { token, state, result } = this.assignment;
+  async #openTask(): Promise<void> {
+    const { token, state, result, job } = this.assignment;
     if (!token || hasEnded(this.assignment)) return;
+    const { ledger, metrics, recordBudget: budget } = this.#deps;
+    const records = budget && { budget, spent: await ledger.records.spentBeside(this.#training) };
     this.#deps.tasks.open({
       token,
-      task: trainTask(this.assignment, this.#plan),
+      task: trainTask(this.assignment, this.#plan, records),
       adapterFile: this.#file("parent.safetensors"),
       outputFile: this.#file("trained.safetensors"),
       maxAdapterBytes: adapterLimitBytes(this.#plan),
       ...(result && state.kind !== "Accepted" ? { delivered: result } : {}),
       onProgress: (progress) => {
         this.#reporter.progressed(progress);
+        if (isInTraining(this.assignment)) metrics.training(job, progress);
         this.wake();
       },
       onResult: (delivered) => this.#delivered(delivered),

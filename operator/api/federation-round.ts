@@ -6,18 +6,12 @@
 import { z } from "zod";
 import { cel, listMap } from "./cel.ts";
 import { conditionsSchema } from "./conditions.ts";
-import {
-  aggregationFields,
-  deadlineFields,
-  participantFields,
-  resourceFields,
-  retriesField,
-  trainingFields,
-} from "./fields.ts";
+import { aggregationFields, deadlineFields, participantFields, retriesField } from "./fields.ts";
 import { objectMetaSchema } from "./metadata.ts";
 import { instant } from "./quantities.ts";
 import { AGE, API_VERSION, nameRule, type ResourceDefinition } from "./resource.ts";
 import { minimumRule } from "./sample.ts";
+import { trainingOverridesSchema } from "./training.ts";
 
 /** In the order in which a round goes through them; the last three are terminal. */
 export const ROUND_PHASES = [
@@ -67,11 +61,9 @@ const CANCEL_IS_FINAL =
 export const federationRoundSpecSchema = z
   .object({
     federation: z.string().min(1).max(63).describe("Name of the Federation, in the same namespace."),
-    training: z
-      .object({ ...trainingFields, resources: z.object(resourceFields).partial() })
-      .partial()
+    training: trainingOverridesSchema
       .optional()
-      .describe("Overrides of the Federation's training, field by field."),
+      .describe("Overrides of the Federation's training, field by field; recordPrivacy is the Federation's alone."),
     participants: z
       .object(participantFields)
       .partial()

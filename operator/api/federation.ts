@@ -6,19 +6,12 @@
 import { z } from "zod";
 import { matching } from "./cel.ts";
 import { conditionsSchema } from "./conditions.ts";
-import {
-  aggregationFields,
-  baseModelSchema,
-  deadlineFields,
-  participantFields,
-  resourceFields,
-  retriesField,
-  trainingFields,
-} from "./fields.ts";
+import { aggregationFields, baseModelSchema, deadlineFields, participantFields, retriesField } from "./fields.ts";
 import { objectMetaSchema } from "./metadata.ts";
 import { pause, positiveDecimal, sha256Digest } from "./quantities.ts";
 import { AGE, API_VERSION, nameRule, type ResourceDefinition } from "./resource.ts";
 import { minimumRule, overselectRule } from "./sample.ts";
+import { trainingRules, trainingSchema } from "./training.ts";
 
 const REPOSITORY = /^[a-z0-9.-]+(:[0-9]{1,5})?(\/[a-z0-9]+([._-]+[a-z0-9]+)*)+$/;
 
@@ -42,24 +35,6 @@ const adapterSchema = z.object({
     })
     .optional()
     .describe("Start from this adapter. Without it version 0 is a fresh adapter that changes nothing."),
-});
-
-const trainingSchema = z.object({
-  image: trainingFields.image,
-  task: trainingFields.task.default("instruction"),
-  steps: trainingFields.steps,
-  batchSize: trainingFields.batchSize.default(4),
-  sequenceLength: trainingFields.sequenceLength.default(512),
-  learningRate: trainingFields.learningRate.default("5e-5"),
-  resources: z
-    .object({
-      gpus: resourceFields.gpus.default(1),
-      gpuResourceName: resourceFields.gpuResourceName.default("nvidia.com/gpu"),
-      memory: resourceFields.memory.default("16Gi"),
-      cpu: resourceFields.cpu.default("4"),
-    })
-    .prefault({})
-    .describe("What one trainer asks of its site."),
 });
 
 const deadlinesSchema = z.object({
@@ -239,5 +214,6 @@ export const federationResource: ResourceDefinition = {
     },
     minimumRule("self.spec.participants"),
     overselectRule("self.spec"),
+    ...trainingRules("self.spec"),
   ],
 };

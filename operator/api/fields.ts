@@ -4,8 +4,8 @@
  * Does not: say what is required or what the defaults are (federation.ts does).
  */
 import { z } from "zod";
-import { cel, matching } from "./cel.ts";
-import { duration, positiveDecimal, quantity, sha256Digest } from "./quantities.ts";
+import { cel } from "./cel.ts";
+import { duration, positiveDecimal, sha256Digest } from "./quantities.ts";
 import { sampleSchema } from "./sample.ts";
 
 export const baseModelSchema = z.object({
@@ -17,33 +17,6 @@ export const baseModelSchema = z.object({
 });
 
 export type BaseModel = z.infer<typeof baseModelSchema>;
-
-const EXTENDED_RESOURCE = /^[a-z0-9.-]+\/[A-Za-z0-9._-]+$/;
-
-export const resourceFields = {
-  gpus: z.int().min(0).max(64).describe("GPUs of one trainer, as request and as limit."),
-  gpuResourceName: z
-    .string()
-    .max(128)
-    .regex(EXTENDED_RESOURCE)
-    .meta(matching(EXTENDED_RESOURCE, "must be the name of an extended resource, such as nvidia.com/gpu"))
-    .describe("Extended resource that stands for one GPU."),
-  memory: quantity.describe("Memory of one trainer, as request and as limit."),
-  cpu: quantity.describe("CPU of one trainer, as request."),
-};
-
-export const trainingFields = {
-  image: z
-    .string()
-    .min(1)
-    .max(512)
-    .describe("Trainer image, as a proposal: each site's policy decides which images it runs."),
-  task: z.enum(["instruction"]).describe("What is learned: answers to instructions."),
-  steps: z.int().min(1).max(10_000_000).describe("Optimiser steps of each participant in one round."),
-  batchSize: z.int().min(1).max(65_536).describe("Examples in one step."),
-  sequenceLength: z.int().min(8).max(1_048_576).describe("Tokens of one example; longer ones are cut."),
-  learningRate: positiveDecimal.describe("Learning rate of the trainer's optimiser."),
-};
 
 const labelText = z.string().max(63);
 const labelKey = z.string().min(1).max(317);

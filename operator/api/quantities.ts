@@ -43,37 +43,44 @@ export function durationMs(text: string): number {
   return parts.reduce((sum, [, amount, unit]) => sum + Number(amount) * UNIT_MS[unit as keyof typeof UNIT_MS], 0);
 }
 
-const POSITIVE_DECIMAL = /^(0|[1-9][0-9]{0,8})(\.[0-9]{1,12})?(e-?[0-9]{1,2})?$/;
+const DECIMAL = /^(0|[1-9][0-9]{0,8})(\.[0-9]{1,12})?(e-?[0-9]{1,2})?$/;
 
 /** A decimal number above zero, as a string: floats do not survive every JSON and YAML writer. */
 export const positiveDecimal = z
   .string()
   .max(32)
-  .regex(POSITIVE_DECIMAL)
+  .regex(DECIMAL)
   .meta({
     pattern: undefined,
     ...cel([
-      `self.matches(r'${POSITIVE_DECIMAL.source}') && double(self) > 0.0`,
+      `self.matches(r'${DECIMAL.source}') && double(self) > 0.0`,
       'must be a decimal number above zero in quotes, such as "1.0" or "5e-5"',
     ]),
   });
+
+/** A decimal number of zero or more, as a string. */
+export const nonNegativeDecimal = z
+  .string()
+  .max(32)
+  .regex(DECIMAL)
+  .meta(matching(DECIMAL, 'must be a decimal number of zero or more in quotes, such as "0" or "0.01"'));
 
 /** A share of a whole, above zero and at most one, as a string. */
 export const fraction = z
   .string()
   .max(32)
-  .regex(POSITIVE_DECIMAL)
+  .regex(DECIMAL)
   .meta({
     pattern: undefined,
     ...cel([
-      `self.matches(r'${POSITIVE_DECIMAL.source}') && double(self) > 0.0 && double(self) <= 1.0`,
+      `self.matches(r'${DECIMAL.source}') && double(self) > 0.0 && double(self) <= 1.0`,
       'must be a decimal number above zero and at most one in quotes, such as "0.5"',
     ]),
   });
 
-/** @param text what `positiveDecimal` or `fraction` accepts. @throws RangeError for anything else */
+/** @param text what `positiveDecimal`, `nonNegativeDecimal` or `fraction` accepts. @throws RangeError for anything else */
 export function decimalNumber(text: string): number {
-  if (!POSITIVE_DECIMAL.test(text)) throw new RangeError(`not a decimal number: ${JSON.stringify(text)}`);
+  if (!DECIMAL.test(text)) throw new RangeError(`not a decimal number: ${JSON.stringify(text)}`);
   return Number(text);
 }
 

@@ -60,7 +60,11 @@ export class RoundIndex {
   }
 }
 
+export interface Owned {
+  metadata: Pick<RawObject["metadata"], "name" | "ownerReferences">;
+}
+
 /** uid of the Federation that created this round; undefined of one that was made by hand. */
-export function creatorOf(round: RawObject): string | undefined {
+export function creatorOf(round: Owned): string | undefined {
   return round.metadata.ownerReferences?.find(({ controller }) => controller)?.uid;
 }

@@ -11,7 +11,7 @@ import type { Federation } from "../api/federation.ts";
 import type { Journal, Write } from "../journal/journal.ts";
 import { isTerminal, type RoundRecord } from "../round/record.ts";
 import { type Objects, there } from "./objects.ts";
-import { creatorOf } from "./round-index.ts";
+import { creatorOf, type Owned } from "./round-index.ts";
 
 const TALLY = "tally";
 const CREATIONS = "creations";
@@ -90,6 +90,13 @@ export class Tally {
     const row = counted(this.of(federation), after, federation);
     this.#rows.set(after.federation, row);
     return [put(TALLY, after.federation, row)];
+  }
+
+  /** How many rounds the federation had created before this one, which may be its own and still on its way. */
+  createdBefore(federation: Federation, round: Owned): number {
+    const { created, creating } = this.creations(federation);
+    const isCounted = creatorOf(round) === federation.metadata.uid && round.metadata.name !== creating;
+    return isCounted ? created - 1 : created;
   }
 
   /** From now on a round of this name is the federation's own. Durable when it resolves. */

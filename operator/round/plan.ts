@@ -4,9 +4,9 @@
  * Does not: sign or send it (transport), nor decide whether a site takes part (agent/policy.ts).
  */
 import { z } from "zod";
+import { decimal, isOfSchema3, trainingSchema } from "../api/planned-training.ts";
 
 const text = (max: number) => z.string().min(1).max(max);
-const decimal = z.string().regex(/^-?(0|[1-9][0-9]*)(\.[0-9]+)?(e-?[0-9]+)?$/, "is not a decimal string");
 const sha256 = z.string().regex(/^sha256:[0-9a-f]{64}$/, "is not sha256:<64 hex digits>");
 const key32 = z.string().regex(/^[A-Za-z0-9+/]{43}=$/, "is not 32 bytes in base64");
 const count = z.int().min(0).max(Number.MAX_SAFE_INTEGER);
@@ -29,8 +29,16 @@ export const sampleSchema = z.strictObject({
   candidates: z.array(participantName).min(1).max(1024),
 });
 
-export const planSchema = z.strictObject({
-  schema: z.literal(3),
+/** DP-SGD: noise over clip norm, the largest L2 norm of one record's gradient, the share of records that joins a step. */
+export const recordPrivacySchema = z.strictObject({
+  noiseMultiplier: decimal,
+  maxGradNorm: decimal,
+  sampleRate: decimal,
+});
+
+const planShape = z.strictObject({
+  /** 4: says something of training that 3 could not; agents that know only 3 refuse it. */
+  schema: z.union([z.literal(3), z.literal(4)]),
   /** `<trust domain>/<namespace>/<Federation name>` */
   federation: text(400).regex(
     /^[a-z0-9._-]+(\/[a-z0-9]([-a-z0-9.]*[a-z0-9])?){2}$/,
@@ -74,13 +82,10 @@ export const planSchema = z.strictObject({
     )
     .min(1)
     .max(20_000),
-  training: z.strictObject({
+  /** learningRate: of this round, scheduled already. */
+  training: trainingSchema({
     image: text(512),
-    task: z.enum(["instruction"]),
-    steps: z.int().min(1).max(10_000_000),
-    batchSize: z.int().min(1).max(65_536),
-    sequenceLength: z.int().min(8).max(1_048_576),
-    learningRate: decimal,
+    recordPrivacy: recordPrivacySchema.optional(),
     resources: z.strictObject({
       gpus: z.int().min(0).max(64),
       gpuResourceName: text(128).regex(extendedResource, "is not the name of an extended resource"),
@@ -157,6 +162,11 @@ export const planSchema = z.strictObject({
     aggregation: instant,
   }),
 });
+
+export const planSchema = planShape.refine(
+  ({ schema, training }) => schema === (isOfSchema3(training) ? 3 : 4),
+  "is of a schema that does not go with its training",
+);
 
 export type Plan = z.infer<typeof planSchema>;
 export type PlanTensor = Plan["tensors"][number];

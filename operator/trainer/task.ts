@@ -4,10 +4,10 @@
  * Does not: serve it (task-server.ts) or judge the adapter's content (agent/delta.ts).
  */
 import { z } from "zod";
+import { decimal, trainingSchema } from "../api/planned-training.ts";
 
 const text = (max: number) => z.string().min(1).max(max);
 const count = z.int().min(0).max(Number.MAX_SAFE_INTEGER);
-const decimal = z.string().regex(/^-?(0|[1-9][0-9]*)(\.[0-9]+)?(e-?[0-9]+)?$/, "is not a decimal string");
 const sha256 = z.string().regex(/^sha256:[0-9a-f]{64}$/, "is not sha256:<64 hex digits>");
 
 export const taskKinds = ["train", "evaluate", "initialise"] as const;
@@ -33,19 +33,23 @@ export const taskSchema = z.strictObject({
     scaling: z.number().positive(),
   }),
   /** null in `initialise`, which trains nothing. */
-  training: z
-    .strictObject({
-      task: z.enum(["instruction"]),
-      steps: z.int().min(1).max(10_000_000),
-      batchSize: z.int().min(1).max(65_536),
-      sequenceLength: z.int().min(8).max(1_048_576),
-      learningRate: decimal,
-    })
-    .nullable(),
+  training: trainingSchema({}).nullable(),
   /** Already scheduled for this round. */
   learningRate: decimal.nullable(),
-  frozen: z.null(),
-  recordPrivacy: z.null(),
+  frozen: z.enum(["A", "B"]).nullable(),
+  /** DP-SGD, within the site's budget for its records; null: none. */
+  recordPrivacy: z
+    .strictObject({
+      noiseMultiplier: decimal,
+      maxGradNorm: decimal,
+      sampleRate: decimal,
+      budget: z.strictObject({ epsilon: decimal, delta: decimal }),
+      /** By other rounds at this site, of whatever federation. */
+      spent: z
+        .array(z.strictObject({ noiseMultiplier: decimal, sampleRate: decimal, steps: z.int().min(1) }))
+        .max(10_000),
+    })
+    .nullable(),
   /** Milliseconds since 1970 by the agent's clock. */
   deadline: count,
 });
@@ -59,7 +63,16 @@ export const progressSchema = z.object({
 });
 export type Progress = z.infer<typeof progressSchema>;
 
-const heldOutSchema = z.object({ tokens: count, parentLoss: z.number().nullish(), loss: z.number().nullish() });
+const share = z.number().min(0).max(1);
+const qualitySchema = z.object({ exactMatch: share, rougeL: share });
+
+const heldOutSchema = z.object({
+  tokens: count,
+  parentLoss: z.number().nullish(),
+  loss: z.number().nullish(),
+  /** Of an `evaluate` task: how near generated answers come to their references. */
+  answers: z.object({ count, parent: qualitySchema, candidate: qualitySchema }).nullish(),
+});
 
 /** `z.object`, not strict: a newer trainer may say more than we read; what we do not know is dropped. */
 export const resultSchema = z.object({
@@ -69,7 +82,8 @@ export const resultSchema = z.object({
   tokens: count,
   trainLoss: z.number().nullish(),
   heldOut: heldOutSchema.nullish(),
-  recordPrivacy: z.null().optional(),
+  /** epsilon: of all rounds at this site up to this one, at the budget's delta. */
+  recordPrivacy: z.object({ epsilon: z.number().min(0), delta: z.number().gt(0).lt(1) }).nullish(),
   adapterSha256: z
     .string()
     .regex(/^(sha256:)?[0-9a-f]{64}$/)

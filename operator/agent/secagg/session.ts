@@ -242,7 +242,9 @@ export class SecureSession {
         ...(minus !== undefined && { minusFile: minus }),
         weight,
         factor,
-        metrics: { tokens, lossTokens: Math.max(0, trainLoss ?? 0) * tokens },
+        // Without a loss its tokens would lower the mean of the others.
+        metrics:
+          trainLoss == null ? { tokens: 0, lossTokens: 0 } : { tokens, lossTokens: Math.max(0, trainLoss) * tokens },
         keys: opened.keys,
         outFile: files.masked,
         signal,

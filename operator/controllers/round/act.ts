@@ -2,7 +2,10 @@
  * Does what a decision asks for. Short things are done here; long ones are started beside the reconcile and wake it when they end.
  * Holds: each action may be asked for again and again and is then done once, or once more with the same result.
  */
-import { effectiveSettings } from "../../api/merge.ts";
+import type { Federation } from "../../api/federation.ts";
+import type { FederationRound } from "../../api/federation-round.ts";
+import { type EffectiveSettings, effectiveSettings } from "../../api/merge.ts";
+import { learningRateOf } from "../../api/training.ts";
 import { cohortOf } from "../../round/cohorts.ts";
 import type { Contribution, RoundRecord } from "../../round/record.ts";
 import type { Action } from "../../round/world.ts";
@@ -88,5 +91,15 @@ function settingsOf(context: Context, record: RoundRecord) {
   const federation = there(context.objects.federation(record.federation));
   const round = there(context.objects.round(record.name));
   if (!federation || !round) throw new Error("the Federation or the round was deleted while the plan was made");
-  return effectiveSettings(federation.spec, round.spec);
+  const settings = effectiveSettings(federation.spec, round.spec);
+  return {
+    ...settings,
+    training: { ...settings.training, learningRate: scheduledRate(context, federation, round, settings) },
+  };
+}
+
+function scheduledRate(context: Context, federation: Federation, round: FederationRound, settings: EffectiveSettings) {
+  const { training, rounds } = settings;
+  const schedule = rounds && { count: rounds.count, before: context.tally.createdBefore(federation, round) };
+  return learningRateOf(training, schedule);
 }

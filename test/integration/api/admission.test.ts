@@ -16,6 +16,7 @@ beforeAll(async () => {
 });
 
 const { federation, secure, round, participant, adapterVersion } = good;
+const RECORD_PRIVACY = { noiseMultiplier: "1.1", maxGradNorm: "1.0", sampleRate: "0.01" };
 
 describe("a good manifest is accepted", () => {
   test.each<{ says: string; manifest: Manifest }>([
@@ -95,6 +96,27 @@ describe("a good manifest is accepted", () => {
         },
       }),
     },
+    {
+      says: "a Federation that trains for epochs, in four bits, at a falling rate",
+      manifest: changed(federation, {
+        "spec.training.steps": undefined,
+        "spec.training.epochs": "0.5",
+        "spec.training.task": "completion",
+        "spec.training.gradientAccumulation": 4,
+        "spec.training.gradientCheckpointing": true,
+        "spec.training.packing": true,
+        "spec.training.onBadRecord": "skip",
+        "spec.training.learningRateSchedule": "cosine",
+        "spec.training.proximalTerm": "0.01",
+        "spec.training.quantization": "nf4",
+        "spec.rounds": { count: 10 },
+      }),
+    },
+    {
+      says: "a Federation with privacy of records",
+      manifest: changed(federation, { "spec.training.recordPrivacy": RECORD_PRIVACY }),
+    },
+    { says: "a round of epochs", manifest: changed(round, { "spec.training": { epochs: "1" } }) },
     { says: "the shortest FederationRound", manifest: round },
     {
       says: "a FederationRound that overrides",
@@ -204,6 +226,41 @@ describe("a wrong manifest is refused with a sentence", () => {
       says: "a deadline that is over at once",
       manifest: changed(federation, { "spec.deadlines.accept": "0s" }),
       sentence: `spec.deadlines.accept: Invalid value: "0s": ${NOT_A_DURATION}`,
+    },
+    {
+      says: "neither steps nor epochs",
+      manifest: changed(federation, { "spec.training.steps": undefined }),
+      sentence: 'spec.training: Invalid value: needs either steps: 20 or epochs: "1", and not both',
+    },
+    {
+      says: "steps and epochs",
+      manifest: changed(federation, { "spec.training.epochs": "1" }),
+      sentence: 'spec.training: Invalid value: needs either steps: 20 or epochs: "1", and not both',
+    },
+    {
+      says: "a round of steps and epochs",
+      manifest: changed(round, { "spec.training": { epochs: "1", steps: 4 } }),
+      sentence: "spec.training: Invalid value: either steps or epochs, and not both",
+    },
+    {
+      says: "a rate that falls over nobody knows how many rounds",
+      manifest: changed(federation, { "spec.training.learningRateSchedule": "cosine" }),
+      sentence: "spec.training.learningRateSchedule cosine needs rounds.count",
+    },
+    {
+      says: "several records in one row whose gradients are to be clipped one by one",
+      manifest: changed(federation, { "spec.training.recordPrivacy": RECORD_PRIVACY, "spec.training.packing": true }),
+      sentence: "spec.training.recordPrivacy goes with neither packing",
+    },
+    {
+      says: "a sample of more records than there are",
+      manifest: changed(federation, { "spec.training.recordPrivacy": { ...RECORD_PRIVACY, sampleRate: "1.5" } }),
+      sentence: 'must be a decimal number above zero and at most one in quotes, such as "0.5"',
+    },
+    {
+      says: "a proximal term below zero",
+      manifest: changed(federation, { "spec.training.proximalTerm": "-1" }),
+      sentence: 'must be a decimal number of zero or more in quotes, such as "0" or "0.01"',
     },
     {
       says: "a float",
@@ -385,18 +442,17 @@ describe("a field whose feature does not exist yet is refused, not ignored", () 
       "activeVersion",
       "evaluation",
       "differentialPrivacy",
-      "training.epochs",
-      "training.proximalTerm",
-      "training.learningRateSchedule",
       "deadlines.evaluation",
       "aggregation.serverOptimizer",
       "publish.sign",
       "publish.apply",
     ].map((field) => ({ field: `spec.${field}`, manifest: changed(federation, { [`spec.${field}`]: "x" }) })),
-    ...["evaluation", "baseModel", "aggregation.privacy", "aggregation.rule"].map((field) => ({
-      field: `spec.${field}`,
-      manifest: changed(round, { [`spec.${field}`]: "x" }),
-    })),
+    ...["evaluation", "baseModel", "training.recordPrivacy", "aggregation.privacy", "aggregation.rule"].map(
+      (field) => ({
+        field: `spec.${field}`,
+        manifest: changed(round, { [`spec.${field}`]: "x" }),
+      }),
+    ),
     { field: "spec.epsilonSpent", manifest: changed(adapterVersion, { "spec.epsilonSpent": "1" }) },
     { field: "spec.nodeSelector", manifest: changed(participant, { "spec.nodeSelector": "x" }) },
   ])("$manifest.kind $field", async ({ manifest, field }) => {

@@ -157,7 +157,7 @@ export class Player {
       state,
       job: `${plan.roundName}-${this.name}-1`,
       progressStep: more.step ?? 0,
-      progressSteps: more.step === undefined ? 0 : plan.training.steps,
+      progressSteps: more.step === undefined ? 0 : (plan.training.steps ?? 100),
       reason: more.reason ?? "",
       message: more.message ?? "",
     });

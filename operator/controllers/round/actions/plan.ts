@@ -4,6 +4,8 @@
  * one before (next-plan.ts).
  */
 import { deadlinesMs, type EffectiveSettings } from "../../../api/merge.ts";
+import { isOfSchema3 } from "../../../api/planned-training.ts";
+import { trainingProblem } from "../../../api/training.ts";
 import { tensorTable } from "../../../publish/peft.ts";
 import { openSafetensors } from "../../../publish/safetensors.ts";
 import { type Plan, planSchema } from "../../../round/plan.ts";
@@ -21,7 +23,9 @@ import { securePlan } from "../secure-plan.ts";
 import { NUMBERS, planWrites, type RoundPlan, readPlan } from "../stored-plan.ts";
 import { makeNextPlan } from "./next-plan.ts";
 import { resultOf } from "./plan-result.ts";
+import { plannedTraining } from "./planned-training.ts";
 import { chosenRoster } from "./roster.ts";
+import { SettingsFault } from "./settings-fault.ts";
 
 /**
  * @param settings  of Federation and round; a later attempt asks for none, so that a Federation that is gone by then ends nothing
@@ -48,6 +52,8 @@ async function makeFirstPlan(
   signal: AbortSignal,
 ): Promise<Exclude<PlanResult, { kind: "failed" }>> {
   const isSecure = settings.aggregation.privacy === "secure";
+  const contradiction = trainingProblem(settings.training, settings.rounds);
+  if (contradiction) throw new SettingsFault(contradiction);
   const { roster, sample } = chosenRoster(context, record, settings, termsOf(settings).minimum);
   const { cohortSize } = settings.aggregation;
   const sampled = sample && { sample };
@@ -68,7 +74,7 @@ async function makeFirstPlan(
   const identified = { federation: federationId(context, record.federation), round: number };
   const secure = isSecure && (await securePlan(context, record, settings, { ...identified, roster, tensors }));
   const plan = planSchema.parse({
-    ...planOf(settings, { ...parent, byteLength: file.byteLength }),
+    ...planOf(settings, { ...parent, byteLength: file.byteLength }, plannedTraining(settings.training)),
     ...identified,
     roundName: record.name,
     roster,
@@ -107,12 +113,12 @@ export function deadlinesFrom(nowMs: number, terms: Terms, isSecure: boolean): P
   return { accept, training, ...steps, aggregation: training + terms.aggregationMs };
 }
 
-function planOf(settings: EffectiveSettings, parent: ActiveVersion) {
-  const { baseModel, adapter, training } = settings;
+function planOf(settings: EffectiveSettings, parent: ActiveVersion, training: Plan["training"]) {
+  const { baseModel, adapter } = settings;
   const { rank, alpha, targetModules } = adapter;
   const { privacy, rule, lora, weighting, exampleCap, clipNorm } = settings.aggregation;
   return {
-    schema: 3,
+    schema: isOfSchema3(training) ? 3 : 4,
     attempt: 1,
     purpose: "delta",
     minimum: termsOf(settings).minimum,
