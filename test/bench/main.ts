@@ -10,6 +10,9 @@ const BENCHMARKS: Record<string, () => Promise<{ run: Benchmark }>> = {
   idle: () => import("./idle.ts"),
   secagg: () => import("./secagg/secagg.ts"),
   controlplane: () => import("./controlplane/controlplane.ts"),
+  throughput: () => import("./throughput/throughput.ts"),
+  startup: () => import("./startup/startup.ts"),
+  learning: () => import("./learning/learning.ts"),
 };
 
 const name = process.argv[2] ?? "";

@@ -49,6 +49,17 @@ export function timesFaster(
   return { ...result, peer, peerValue, ratio, bar: `${factor} times less than ${peer}`, met: ratio * factor <= 1 };
 }
 
+/** A figure against a peer's of which it must reach this share: better is larger. */
+export function atLeast(
+  result: Pick<Result, "name" | "value" | "unit">,
+  peer: string,
+  peerValue: number,
+  share: number,
+): Result {
+  const ratio = round(result.value / peerValue, 4);
+  return { ...result, peer, peerValue, ratio, bar: `at least ${share} of ${peer}`, met: ratio >= share };
+}
+
 /** A figure against a fixed bar: smaller is better. */
 export function below(result: Pick<Result, "name" | "value" | "unit">, bar: number): Result {
   return { ...result, bar: `< ${bar} ${result.unit}`, met: result.value < bar };
