@@ -52,6 +52,7 @@ exit codes:
   0 delivered; CMD's own code where it is not 0 (128 + n after signal n; 126, 127: it cannot be started); 143 after SIGTERM; else
   64 the task is not understood        65 the data is empty          66 data or base model are missing
   69 another base model                70 values are not finite      76 what CMD left, or what the agent was sent, is refused
+  77 the site's privacy budget forbids it (of a CMD that honours recordPrivacy)
   1  the agent stayed away until the deadline. 64 to 78 mean that nobody tries again; docs/trainer.md has the table."""
 
 
