@@ -33,6 +33,9 @@ from rondo_trainer.evaluate import evaluate  # noqa: E402
 from rondo_trainer.export import adapter_tensors  # noqa: E402
 from rondo_trainer.initialise import initial_adapter  # noqa: E402
 from rondo_trainer.model import attach, load_base, load_tokeniser, set_adapter  # noqa: E402
+from rondo_trainer.privacy.accountant import spent_epsilon  # noqa: E402
+from rondo_trainer.privacy.dp_sgd import PrivateTraining, train_privately  # noqa: E402
+from rondo_trainer.privacy.settings import Spent  # noqa: E402
 from rondo_trainer.task import Adapter, Matrix, Training  # noqa: E402
 from rondo_trainer.train import Run, freeze, train  # noqa: E402
 
@@ -43,6 +46,8 @@ HELD_OUT = 48
 ADAPTER = Adapter(rank=8, alpha=16, target_modules=("q_proj", "v_proj"))
 TRAINING = Training("instruction", STEPS, None, batch_size=4, sequence_length=64, learning_rate=1e-3)
 PROXIMAL_TERM = 0.1
+EPSILON, DELTA = 8.0, 1e-5
+MAX_GRAD_NORM = 1.0
 
 Tensors = dict[str, torch.Tensor]
 
@@ -88,6 +93,35 @@ def federated(bench: Bench, initial: Tensors, seed: int, training: Training) -> 
     return curve
 
 
+def federated_privately(bench: Bench, initial: Tensors) -> list[dict[str, float]]:
+    """Each site draws a batch of the usual size on average, and has the least noise with which all rounds keep to (EPSILON, DELTA)."""
+    adapter, curve = initial, []
+    examples = {name: bench.tokeniser.examples(split.train) for name, split in bench.sites.items()}
+    noise = {name: least_noise(TRAINING.batch_size / len(own)) for name, own in examples.items()}
+    say(f"noise multipliers: {', '.join(f'{name} {value:.2f}' for name, value in noise.items())}")
+    for number in range(1, ROUNDS + 1):
+        deltas = []
+        for name, own in examples.items():
+            set_adapter(bench.model, adapter)
+            rate = TRAINING.batch_size / len(own)
+            settings = PrivateTraining(STEPS, TRAINING.batch_size, TRAINING.learning_rate, noise[name], MAX_GRAD_NORM, rate)
+            train_privately(bench.model, own, settings, bench.pad_token, lambda _: None)
+            deltas.append({key: tensor.detach().clone() for key, tensor in adapter_tensors(bench.model).items()})
+        adapter = {name: torch.stack([delta[name] for delta in deltas]).mean(dim=0) for name in adapter}
+        curve.append(bench.losses(adapter))
+        say(f"round {number}/{ROUNDS}: {mean(curve[-1].values()):.3f}")
+    return curve
+
+
+def least_noise(rate: float) -> float:
+    low, high = 0.1, 50.0
+    while high / low > 1.01:
+        middle = (low * high) ** 0.5
+        epsilon = spent_epsilon([Spent(middle, rate, ROUNDS * STEPS)], DELTA).epsilon
+        low, high = (low, middle) if epsilon <= EPSILON else (middle, high)
+    return high
+
+
 def local_only(bench: Bench, initial: Tensors, seed: int) -> list[dict[str, float]]:
     """The losses of each site's own adapter on everybody's text."""
     found = []
@@ -108,6 +142,7 @@ def learn(arm: str, seed: int, bench: Bench, initial: Tensors) -> list[dict[str,
     whole = ROUNDS * STEPS
     return {
         "initial": lambda: [bench.losses(initial)],
+        "recordPrivacy": lambda: federated_privately(bench, initial),
         "local": lambda: local_only(bench, initial, seed),
         "federated": lambda: federated(bench, initial, seed, TRAINING),
         "freezeA": lambda: federated(bench, initial, seed, TRAINING),

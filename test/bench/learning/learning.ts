@@ -32,7 +32,6 @@ export interface Learnt {
   arm: Arm;
   seed: number;
   losses: Array<Record<string, number>>;
-  epsilon?: number;
 }
 
 export const run: Benchmark = async () => {
@@ -109,6 +108,6 @@ function resultsOf(learnt: readonly Learnt[]): Result[] {
 const NOTES = [
   "SmolLM2-135M-Instruct, LoRA rank 8 on q_proj and v_proj; chemistry, computing, hackers, satire: four dictionaries as four sites; 4 examples of at most 64 tokens in a step, AdamW 1e-3.",
   "federated: 10 rounds of 8 steps at each of four sites; local: 80 steps at one; centralised: 320 steps, the four sites' text in turn (-short: 80).",
-  "fedprox: mu 0.1. freezeA: A as it was drawn. recordPrivacy: DP-SGD, epsilon 8 over the ten rounds at delta 1e-5 for the smallest site.",
+  "fedprox: mu 0.1. freezeA: A as it was drawn. recordPrivacy: DP-SGD, epsilon 8 over the ten rounds at delta 1e-5, each site with the least noise for it.",
   "Scored on up to 48 held-out records of each site, each site with the same weight.",
 ];
