@@ -1,7 +1,7 @@
 """
 A trainer that knows nothing of Rondo: it reads files, trains, and writes files. rondo-run brings the files and takes them away (README.md).
 
-Exit codes say what went wrong, as docs/trainer.md has them: 64 the task asks for layers that this model lacks, 65 a line of the data is
+Exit codes say what went wrong, as docs/trainer.md has them: 64 the task asks for what it does not do, 65 a line of the data is
 broken, 70 the loss is not finite.
 """
 
@@ -27,8 +27,17 @@ Example = tuple[list[int], int]
 """Tokens, and how many of them, from the start, are the prompt's: no loss on those."""
 
 
+KNOWN = {"task", "steps", "batchSize", "sequenceLength", "learningRate"}
+"""Of task.json's training. Anything else would change what is trained, so it must not be passed over."""
+
+
 def main() -> None:
     task = json.loads((IN / "task.json").read_text())
+    wishes = task["training"] or {}
+    unknown = sorted(wishes.keys() - KNOWN)
+    if unknown or wishes.get("task", "instruction") != "instruction":
+        print(f"training.{(unknown or ['task'])[0]} asks for what this trainer does not do", file=sys.stderr)
+        sys.exit(64)
     torch.manual_seed(task["seed"])
     work = {"train": train_task, "evaluate": evaluate_task, "initialise": initialise_task}[task["kind"]]
     (OUT / "result.json").write_text(json.dumps(work(task)))

@@ -66,6 +66,13 @@ def test_a_line_that_is_no_record_ends_it_with_65_and_is_not_quoted(run, data_fo
     assert "Miller" not in said
 
 
+@pytest.mark.parametrize("wish", [{"packing": True}, {"proximalTerm": "0.1"}, {"task": "completion"}])
+def test_a_wish_that_it_does_not_know_is_refused_and_not_passed_over(agent: Agent, run, wish: dict[str, Any]) -> None:
+    agent.task["training"] |= wish
+    assert run() == exits.NOT_UNDERSTOOD
+    assert agent.adapter is None
+
+
 def test_its_layers_compute_what_peft_computes(model_folder: Path, tmp_path: Path, agent: Agent, run, lora: ModuleType) -> None:
     from peft import PeftModel
     from safetensors.torch import load, save
