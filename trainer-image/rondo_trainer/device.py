@@ -4,6 +4,7 @@ PyTorch as this site wants it: device, type, threads, deterministic kernels, not
 Does not: import PyTorch before prepare_libraries is called, for what can fail early should fail before those seconds.
 """
 
+import logging
 import os
 import warnings
 from dataclasses import dataclass
@@ -25,6 +26,8 @@ class Device:
 def prepare_libraries(site: Site) -> None:
     """Imports PyTorch, tamed."""
     warnings.filterwarnings("ignore", category=FutureWarning)
+    # PEFT imports it where it is installed, and it looks for a kernel on the hub that few have.
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     # Threads that spin while they wait cost a shared machine more than they save: seen to be ten times slower on a busy one.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
